@@ -65,10 +65,8 @@ def run(title: str, steps: list[Step], timings_path: Path) -> int:
     begin = time.monotonic()
     for number, step in enumerate(steps, start=1):
         ahead = sum(expected[other.name] for other in steps[number - 1 :])
-        print(
-            f"\n== [{number}/{len(steps)}] {step.name}: expected {clock(expected[step.name])}; {clock(time.monotonic() - begin)} gone, about {clock(ahead)} to go",
-            flush=True,
-        )
+        gone = clock(time.monotonic() - begin)
+        print(f"\n== [{number}/{len(steps)}] {step.name}: expected {clock(expected[step.name])}; {gone} gone, about {clock(ahead)} to go", flush=True)
         started = time.monotonic()
         status = subprocess.run(step.command, shell=True, check=False).returncode
         took = time.monotonic() - started
