@@ -26,7 +26,7 @@ from typing import Final
 from lab import container_image
 from lab.models import tiny_model
 
-IMAGE: Final = "localhost/homelab-lab/model-server:1"
+REPOSITORY: Final = "localhost/homelab-lab/model-server"
 HERE: Final = Path(__file__).resolve().parent
 INPUTS: Final = (
     *(HERE / name for name in ("gguf_file.py", "tiny_model.py", "server.py", "requirements.txt", "build.py")),
@@ -160,7 +160,12 @@ def check(root: Path, app: Path) -> None:
         raise BuildError(f"the model answered {answer!r} instead of 'pong'")
 
 
-def build(output: Path, suite: str, vendor: str, say: Callable[[str], None]) -> None:
+def image_names(key: str) -> list[str]:
+    """A steady name, and one that is true of this content only."""
+    return [f"{REPOSITORY}:1", f"{REPOSITORY}:{key}"]
+
+
+def build(output: Path, names: Sequence[str], suite: str, vendor: str, say: Callable[[str], None]) -> None:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing: apt-get install {package}")
@@ -178,14 +183,17 @@ def build(output: Path, suite: str, vendor: str, say: Callable[[str], None]) -> 
         say("writing the image")
         done = work / "done"
         done.mkdir()
-        image = container_image.Image(
-            IMAGE,
-            [base_layer, app_layer],
-            entrypoint=["/usr/bin/python3", "/app/server.py"],
-            user="65534:65534",
-            env=["PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", "PATH=/usr/bin:/bin"],
-        )
-        container_image.write_archive(done / "model-server.tar", [image])
+        images = [
+            container_image.Image(
+                name,
+                [base_layer, app_layer],
+                entrypoint=["/usr/bin/python3", "/app/server.py"],
+                user="65534:65534",
+                env=["PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", "PATH=/usr/bin:/bin"],
+            )
+            for name in names
+        ]
+        container_image.write_archive(done / "model-server.tar", images)
         shutil.copyfile(app / f"models/{tiny_model.NAME}.gguf", done / f"{tiny_model.NAME}.gguf")
         done.chmod(0o755)
         done.rename(output)
@@ -207,20 +215,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         suite, vendor = suite_of_this_host()
-        output = cache_root() / "images" / f"model-server-{content_key(container_image.machine_architecture(), suite)}"
+        key = content_key(container_image.machine_architecture(), suite)
+        names = image_names(key)
+        output = cache_root() / "images" / f"model-server-{key}"
         archive = output / "model-server.tar"
         if chosen.print:
-            print(json.dumps({"image": IMAGE, "archive": str(archive), "built": archive.is_file()}))
+            print(json.dumps({"image": names[-1], "archive": str(archive), "built": archive.is_file()}))
             return 0
         output.parent.mkdir(parents=True, exist_ok=True)
         with Path(f"{output}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not archive.is_file():
-                build(output, suite, vendor, progress(4, started))
+                build(output, names, suite, vendor, progress(4, started))
     except (BuildError, container_image.ImageError) as error:
         print(f"model server: {error}", file=sys.stderr)
         return 1
-    print(f"model server: {IMAGE} in {archive} ({archive.stat().st_size / 1e6:.0f} MB, {time.monotonic() - started:.1f} s)")
+    print(f"model server: {names[-1]} in {archive} ({archive.stat().st_size / 1e6:.0f} MB, {time.monotonic() - started:.1f} s)")
     return 0
 
 

@@ -65,14 +65,14 @@ def test_third_party_package_sources_are_left_out(monkeypatch: pytest.MonkeyPatc
 def test_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda tool: None if tool == "strip" else f"/usr/bin/{tool}")
     with pytest.raises(build.BuildError, match="strip is missing: apt-get install binutils"):
-        build.build(tmp_path / "out", "bookworm", "debian", print)
+        build.build(tmp_path / "out", build.image_names("0"), "bookworm", "debian", print)
 
 
 def test_print_names_the_archive_without_building(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("HOMELAB_GPU_CACHE", str(tmp_path))
     assert build.main(["--print"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["image"] == build.IMAGE
+    key = told["image"].removeprefix(f"{build.REPOSITORY}:")
     assert told["built"] is False
-    assert Path(told["archive"]).relative_to(tmp_path / "images").name == "model-server.tar"
+    assert Path(told["archive"]).relative_to(tmp_path / "images") == Path(f"model-server-{key}/model-server.tar")
     assert not list(tmp_path.iterdir())
