@@ -25,7 +25,7 @@ run_ansible_doc = true
 CONFIG
 cd "$work"
 GALAXY_IMPORTER_CONFIG=$work/importer.cfg python -m galaxy_importer.main "$archive" 2>&1 | tee importer.log
-if grep -E '^(ERROR|WARNING|CRITICAL):' importer.log >&2; then
+if grep -E "^(ERROR|WARNING|CRITICAL):" importer.log | grep -vE "found ignore-[0-9.]+\.txt with 0 statement" >&2; then
   echo 'build: the importer found the lines above' >&2
   exit 1
 fi
