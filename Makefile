@@ -17,6 +17,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 COLLECTION := collections/ansible_collections/homelab/gpu
 PYTHON_FILES = $(shell git ls-files --cached --others --exclude-standard -- '*.py')
 TYPED_FILES = $(filter-out $(COLLECTION)/tests/% test_% %/test_% %/conftest.py conftest.py,$(PYTHON_FILES))
+UNIT_TESTS = $(wildcard $(COLLECTION)/tests/unit lab demo tools)
 STEPS := python3 tools/steps.py --timings $(HOMELAB_GPU_CACHE)/timings.json
 
 .PHONY: help
@@ -55,6 +56,10 @@ lab-down: .venv ## Remove this checkout's hosts, and nothing else
 lab-status: .venv ## Show the hosts of the lab
 	@test -x .lab/podman || { echo 'There is no lab of this checkout. Make one: make lab-up'; exit 0; }; .lab/podman ps --all
 
+.PHONY: diagnose
+diagnose: .venv ## Print journals, events and descriptions of what is not well
+	@ansible-playbook molecule/shared/diagnose.yml
+
 .PHONY: site
 site: .venv ## Make the lab's hosts a cluster (again: changes nothing)
 	@ansible-playbook playbooks/site.yml
@@ -91,7 +96,7 @@ typecheck: .venv ## mypy over plugins and tools
 
 .PHONY: unit
 unit: .venv ## Python unit tests
-	pytest
+	pytest $(UNIT_TESTS)
 
 .PHONY: go-test
 go-test: .venv ## vet and test the lab distribution
@@ -117,7 +122,7 @@ molecule: .venv ## Scenarios on the lab's hosts
 
 .PHONY: tests
 tests: .venv # Unit tests, then scenarios, in one run whose last line sums up
-	@pytest $$(tools/pytest-paths.sh)  tests/system
+	@pytest $(UNIT_TESTS) tests/system
 
 .PHONY: bench
 bench: .venv ## Measure, and write docs/performance.md
