@@ -27,14 +27,14 @@ def documentation(module: Path) -> dict:
     raise AssertionError(f"{module} has no DOCUMENTATION")
 
 
-def takes_kubeconfig(module: Path) -> bool:
-    documented = documentation(module)
-    fragments = documented.get("extends_documentation_fragment", [])
-    return "kubeconfig" in documented.get("options", {}) or any("kubeconfig" in name or "client" in name for name in fragments)
+def modules_with(fragment: str) -> list[str]:
+    return [path.stem for path in MODULES if fragment in documentation(path).get("extends_documentation_fragment", [])]
 
 
-def test_action_group_holds_the_modules_that_speak_to_a_cluster() -> None:
-    assert sorted(load("meta/runtime.yml")["action_groups"]["gpu"]) == [path.stem for path in MODULES if takes_kubeconfig(path)]
+def test_action_group_holds_the_modules_with_the_options_of_a_clusters_client() -> None:
+    members = sorted(load("meta/runtime.yml")["action_groups"]["gpu"])
+    assert members == modules_with("homelab.gpu._kubeconfig")
+    assert members == modules_with("homelab.gpu._attributes.actiongroup_gpu")
 
 
 @pytest.mark.parametrize("name", ["ee-requirements.txt", "ee-bindep.txt"])
