@@ -241,7 +241,7 @@ def write_archive(path: Path, images: Sequence[Image]) -> None:
             _write_archive(out, images)
 
 
-def _write_archive(out: IO[bytes], images: Sequence[Image]) -> None:
+def _write_archive(out: IO[bytes] | gzip.GzipFile, images: Sequence[Image]) -> None:
     manifest = []
     written: set[str] = set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
