@@ -1,0 +1,225 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change at any time, without notice.
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+import typing as t
+
+from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import Definition, presentable
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ApplyConflict, InputError, KubeError
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, WaitResult, judge_for, wait_for
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
+    from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource
+
+__all__ = ["Applier", "Change", "diff_of"]
+
+Object = t.Dict[str, t.Any]
+
+_ESTABLISH_SECONDS = 30
+# Waiting for these is waiting for their user: storage is often bound only when a pod comes
+_NOT_WAITED_FOR = frozenset({"PersistentVolume", "PersistentVolumeClaim"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What happened to one definition, or in check mode would happen."""
+
+    definition: Definition
+    result: str
+    """created, changed, unchanged, or deleted; absent if there was nothing to delete."""
+    before: Object | None
+    after: Object | None
+
+    @property
+    def changed(self) -> bool:
+        return self.result not in ("unchanged", "absent")
+
+
+class Applier:
+    """Brings definitions into a cluster or out of it, one request pair for each."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        namespace: str | None,
+        field_manager: str,
+        force_conflicts: bool,
+        dry_run: bool,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._field_manager = field_manager
+        self._force = force_conflicts
+        self._dry_run = dry_run
+        self._sleep = sleep
+        # Dry runs know nothing of each other: these would exist by now
+        self._namespaces_to_be: set[str] = set()
+        self._kinds_to_be: dict[tuple[str, str], str] = {}
+
+    def present(self, definitions: t.Sequence[Definition]) -> t.Iterator[Change]:
+        waiting_for: list[Definition] = []
+        for definition in definitions:
+            if waiting_for and definition.kind != "CustomResourceDefinition":
+                self._await_established(waiting_for)
+                waiting_for = []
+            change = self._apply(definition)
+            yield change
+            if definition.kind == "CustomResourceDefinition" and not self._dry_run and not readiness(change.after or {}).ok:
+                waiting_for.append(definition)
+        if waiting_for:
+            self._await_established(waiting_for)
+
+    def absent(self, definitions: t.Sequence[Definition]) -> t.Iterator[Change]:
+        for definition in reversed(definitions):
+            yield self._delete(definition)
+
+    def selections(self, definitions: t.Sequence[Definition], until: str) -> list[Selection]:
+        """What a wait for these definitions has to watch: one watch for each kind and namespace."""
+        names: dict[tuple[str, str, str | None], list[str]] = {}
+        for definition in definitions:
+            if until == "ready" and definition.kind in _NOT_WAITED_FOR:
+                continue
+            try:
+                _resource, namespace = self._place(definition)
+            except KindNotServed:
+                continue
+            names.setdefault((definition.api_version, definition.kind, namespace), []).append(definition.name)
+        return [
+            Selection(kind=kind, api_version=api_version, namespace=namespace, names=tuple(dict.fromkeys(found)), judge=judge_for(until))
+            for (api_version, kind, namespace), found in names.items()
+        ]
+
+    def wait(self, definitions: t.Sequence[Definition], until: str, timeout_seconds: float) -> WaitResult:
+        what = "the objects applied to be ready" if until == "ready" else "the objects deleted to be gone"
+        return wait_for(self._client, self.selections(definitions, until), timeout_seconds=timeout_seconds, what=what)
+
+    # One definition
+
+    def _place(self, definition: Definition) -> tuple[Resource, str | None]:
+        resource = self._client.resource(definition.kind, definition.api_version)
+        if not resource.namespaced:
+            return resource, None
+        return resource, definition.body["metadata"].get("namespace") or self._namespace or "default"
+
+    def _apply(self, definition: Definition) -> Change:
+        kind_key = (definition.api_version, definition.kind)
+        try:
+            resource, namespace = self._place(definition)
+        except KindNotServed:
+            if kind_key not in self._kinds_to_be:
+                raise
+            return self._would_create(definition, self._namespace if self._kinds_to_be[kind_key] == "Namespaced" else None)
+        body = copy.deepcopy(definition.body)
+        if namespace is None:
+            body["metadata"].pop("namespace", None)
+        else:
+            body["metadata"]["namespace"] = namespace
+        if namespace in self._namespaces_to_be:
+            return self._would_create(definition, namespace)
+        before = self._client.get(resource, definition.name, namespace)
+        if before is not None and (before.get("metadata") or {}).get("deletionTimestamp"):
+            raise KubeError(f"{definition.describe()} is being deleted; apply it when it is gone, for example after kube_wait with until=gone")
+        try:
+            after = self._client.request(
+                "PATCH",
+                resource.path(namespace, definition.name),
+                query={"fieldManager": self._field_manager, "force": "true" if self._force else "false", "dryRun": "All" if self._dry_run else None},
+                body=body,
+                content_type="application/apply-patch+yaml",
+            )
+        except ApiError as error:
+            raise self._explained(error, definition, namespace) from error
+        if before is None:
+            self._note_new(definition)
+            return Change(definition, "created", None, after)
+        return Change(definition, "unchanged" if _same(before, after) else "changed", before, after)
+
+    def _would_create(self, definition: Definition, namespace: str | None) -> Change:
+        after = copy.deepcopy(definition.body)
+        if namespace:
+            after["metadata"]["namespace"] = namespace
+        return Change(definition, "created", None, after)
+
+    def _note_new(self, definition: Definition) -> None:
+        if not self._dry_run:
+            return
+        if definition.kind == "Namespace":
+            self._namespaces_to_be.add(definition.name)
+        elif definition.kind == "CustomResourceDefinition":
+            spec = definition.body.get("spec") or {}
+            for version in spec.get("versions") or []:
+                key = (f"{spec.get('group')}/{version.get('name')}", (spec.get("names") or {}).get("kind", ""))
+                self._kinds_to_be[key] = spec.get("scope", "Namespaced")
+
+    def _delete(self, definition: Definition) -> Change:
+        try:
+            resource, namespace = self._place(definition)
+        except KindNotServed:
+            return Change(definition, "absent", None, None)
+        before = self._client.get(resource, definition.name, namespace)
+        if before is None:
+            return Change(definition, "absent", None, None)
+        if before["metadata"].get("deletionTimestamp"):
+            return Change(definition, "unchanged", before, before)
+        options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "preconditions": {"uid": before["metadata"]["uid"]}}
+        if self._dry_run:
+            options["dryRun"] = ["All"]
+        try:
+            self._client.request("DELETE", resource.path(namespace, definition.name), body=options)
+        except ApiError as error:
+            if error.status == 404:
+                return Change(definition, "absent", None, None)
+            raise self._explained(error, definition, namespace) from error
+        return Change(definition, "deleted", before, None)
+
+    def _await_established(self, definitions: t.Sequence[Definition]) -> None:
+        selection = Selection(
+            kind="CustomResourceDefinition", names=tuple(definition.name for definition in definitions), judge=judge_for("ready"), api_version=None
+        )
+        wait_for(self._client, [selection], timeout_seconds=_ESTABLISH_SECONDS, what=f"{selection.describe()} to be established")
+        self._client.forget_discovery()
+
+    def _explained(self, error: ApiError, definition: Definition, namespace: str | None) -> KubeError:
+        what = f"{definition.describe()} ({definition.origin})"
+        if error.status == 409 and any(cause.get("reason") == "FieldManagerConflict" for cause in error.causes):
+            return ApplyConflict(what, error)
+        if error.status == 404 and namespace and error.message.startswith("namespaces "):
+            return InputError(f"{what}: the namespace {namespace} does not exist; apply a Namespace with it, or correct namespace", **error.data)
+        if error.status == 422 and any("immutable" in cause.get("message", "") for cause in error.causes):
+            fields = ", ".join(sorted({cause.get("field", "") for cause in error.causes if "immutable" in cause.get("message", "")}))
+            return KubeError(f"{what}: {fields} cannot be changed in an existing object; delete it first if it may be made anew. {error.message}", **error.data)
+        return KubeError(f"{what}: {error}", **error.data)
+
+
+def _same(before: Object, after: Object) -> bool:
+    """Whether an apply changed anything but its own bookkeeping."""
+    return _comparable(before) == _comparable(after)
+
+
+def _comparable(obj: Object) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in ("managedFields", "resourceVersion", "generation")}
+    return {**{key: value for key, value in obj.items() if key not in ("status", "metadata")}, "metadata": metadata}
+
+
+def diff_of(changes: t.Iterable[Change]) -> list[Object]:
+    """One entry for each changed object, as Ansible shows them."""
+    entries = []
+    for change in changes:
+        if not change.changed:
+            continue
+        before, after = presentable(change.before, change.after)
+        name = change.definition.describe()
+        entries.append({"before": before, "after": after, "before_header": name, "after_header": name})
+    return entries

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change at any time, without notice.
+# The twins of these specs are the documentation fragments of the same names.
+
+from __future__ import annotations
+
+import typing as t
+
+__all__ = ["KUBECONFIG", "with_kubeconfig"]
+
+# doc_fragments/_kubeconfig.py. Environment variables are read in _client.py, which knows when they must not count.
+KUBECONFIG: dict[str, dict[str, t.Any]] = {
+    "kubeconfig": {"type": "raw"},
+    "context": {"type": "str"},
+    "host": {"type": "str"},
+    "api_key": {"type": "str", "no_log": True},
+    "validate_certs": {"type": "bool", "aliases": ["verify_ssl"]},
+    "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"]},
+    "client_cert": {"type": "path", "aliases": ["cert_file"]},
+    "client_key": {"type": "path", "no_log": False, "aliases": ["key_file"]},
+    "proxy": {"type": "str"},
+    "in_cluster": {"type": "bool", "default": False},
+    "cluster_uid": {"type": "str"},
+}
+
+
+def with_kubeconfig(**options: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """The argument spec of a cluster module: the connection options and its own."""
+    return {**KUBECONFIG, **options}

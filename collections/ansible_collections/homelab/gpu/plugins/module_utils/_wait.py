@@ -1,0 +1,480 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change at any time, without notice.
+#
+# One list, then one watch for each kind that is waited for. Tracker is the pure part: what has been seen, is it enough, since when.
+# Source does the input and output in a thread of its own, so that a deadline ends a silent watch at once.
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import datetime
+import queue
+import threading
+import time
+import typing as t
+
+from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed, pause_before_retry
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
+
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Stream
+
+__all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "expression_judge", "heartbeats", "judge_for", "trim", "wait_for"]
+
+Object = t.Dict[str, t.Any]
+Judge = t.Callable[[Object], Verdict]
+Clock = t.Callable[[], float]
+
+_LONGEST_REQUEST = 10.0
+# A watch is renewed this often, so that a connection whose other end vanished is not trusted for longer
+_WATCH_SECONDS = 20
+_LONGEST_BACKOFF = 0.5
+_MOST_TRANSITIONS = 1000
+_MOST_NAMED = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which objects are waited for, and for what."""
+
+    kind: str
+    judge: Judge | None
+    """None: the objects have to be gone."""
+    api_version: str | None = None
+    namespace: str | None = None
+    names: tuple[str, ...] = ()
+    label_selector: str | None = None
+    field_selector: str | None = None
+
+    @property
+    def server_side_fields(self) -> str | None:
+        parts = [self.field_selector] if self.field_selector else []
+        if len(self.names) == 1:
+            parts.append(f"metadata.name={self.names[0]}")
+        return ",".join(parts) or None
+
+    def describe(self) -> str:
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        if self.names:
+            return f"{self.kind} {', '.join(self.names)}{where}"
+        chosen = [f"labels {self.label_selector}" if self.label_selector else "", f"fields {self.field_selector}" if self.field_selector else ""]
+        return f"{self.kind} {'with ' + ' and '.join(filter(None, chosen)) if any(chosen) else '(all)'}{where}"
+
+
+class Timeline:
+    """What happened when, seen from one start."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self.entries: list[dict[str, t.Any]] = []
+
+    def add(self, now: float, what: str) -> None:
+        if len(self.entries) < _MOST_TRANSITIONS:
+            self.entries.append({"at_seconds": round(max(now - self._start, 0.0), 3), "what": what})
+
+
+class Tracker:
+    """The state of one selection as the API server told it."""
+
+    def __init__(self, selection: Selection, timeline: Timeline) -> None:
+        self.selection = selection
+        self.satisfied_since: float | None = None
+        self.failure: str | None = None
+        self._timeline = timeline
+        self._objects: dict[str, Object] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._first_uids: dict[str, str] = {}
+        self._listed = False
+        self._absence = "not asked yet"
+
+    # What the source tells
+
+    def listed(self, objects: t.Iterable[Object], now: float) -> None:
+        """A complete list; what happened since the last one is unknown, so nothing has been stable for any time."""
+        self.satisfied_since = None
+        fresh = {self._key(obj): obj for obj in objects if self._wanted(obj)}
+        self._listed = True
+        for key in [key for key in self._objects if key not in fresh]:
+            self._forget(key, now)
+        for key in self.selection.names:
+            if key not in fresh and key not in self._verdicts:
+                self._judge(key, None, now)
+        for key, obj in fresh.items():
+            self._judge(key, obj, now)
+        self.settle(now)
+
+    def event(self, kind: str, obj: Object, now: float) -> None:
+        key = self._key(obj)
+        if kind == "DELETED" or not self._wanted(obj):
+            self._forget(key, now)
+        elif kind in ("ADDED", "MODIFIED"):
+            self._judge(key, obj, now)
+        self.settle(now)
+
+    def not_served(self, why: str, now: float) -> None:
+        """The kind itself is not there (yet), so there are no objects of it."""
+        if not self._listed:
+            self._timeline.add(now, why)
+        self.listed([], now)
+        self._absence = why
+
+    def lost(self) -> None:
+        """The server cannot be asked: what was seen is history, not state."""
+        self.satisfied_since = None
+
+    # What is concluded
+
+    @property
+    def objects(self) -> list[Object]:
+        order = {name: position for position, name in enumerate(self.selection.names)}
+        return [self._objects[key] for key in sorted(self._objects, key=lambda key: (order.get(key, len(order)), key))]
+
+    def missing(self) -> str:
+        """What is not as wanted, as last seen."""
+        if not self._listed:
+            return f"{self.selection.describe()}: {self._absence}"
+        bad = [f"{key}: {verdict.what}" for key, verdict in self._verdicts.items() if not verdict.ok]
+        if not self._verdicts and self.selection.judge is not None:
+            return f"no {self.selection.describe()} found"
+        if len(bad) > _MOST_NAMED:
+            bad[_MOST_NAMED:] = [f"and {len(bad) - _MOST_NAMED} more"]
+        return "; ".join(bad)
+
+    def _wanted(self, obj: Object) -> bool:
+        if self.selection.names:
+            return obj["metadata"]["name"] in self.selection.names
+        return self.selection.judge is None or not is_leftover(obj)
+
+    def _key(self, obj: Object) -> str:
+        metadata = obj["metadata"]
+        if self.selection.namespace or self.selection.names or not metadata.get("namespace"):
+            return str(metadata["name"])
+        return f"{metadata['namespace']}/{metadata['name']}"
+
+    def _judge(self, key: str, obj: Object | None, now: float) -> None:
+        if obj is None:
+            gone = self.selection.judge is None
+            verdict = Verdict(gone, "gone" if gone else "not found")
+        elif self.selection.judge is not None:
+            self._objects[key] = obj
+            verdict = self.selection.judge(obj)
+        else:
+            uid = obj["metadata"].get("uid", "")
+            if self._first_uids.setdefault(key, uid) == uid:
+                self._objects[key] = obj
+                deleting = obj["metadata"].get("deletionTimestamp")
+                finalizers = obj["metadata"].get("finalizers")
+                held = f", held by finalizers {', '.join(finalizers)}" if deleting and finalizers else ""
+                verdict = Verdict(False, f"being deleted since {deleting}{held}" if deleting else "still there")
+            else:
+                self._objects.pop(key, None)
+                verdict = Verdict(True, "gone, and made anew since")
+        if self._verdicts.get(key) != verdict:
+            self._verdicts[key] = verdict
+            self._timeline.add(now, f"{key}: {verdict.what}")
+
+    def _forget(self, key: str, now: float) -> None:
+        self._objects.pop(key, None)
+        if key in self.selection.names:
+            self._judge(key, None, now)
+        elif key in self._verdicts:
+            del self._verdicts[key]
+            self._timeline.add(now, f"{key}: gone")
+
+    def settle(self, now: float) -> None:
+        verdicts = self._verdicts.values()
+        good = all(verdict.ok for verdict in verdicts) and (bool(verdicts) or self.selection.judge is None)
+        if not good:
+            self.satisfied_since = None
+        elif self.satisfied_since is None:
+            self.satisfied_since = now
+        failed = [f"{key}: {verdict.what}" for key, verdict in self._verdicts.items() if verdict.failed]
+        self.failure = "; ".join(failed) or None
+
+
+class _Source:
+    """Lists and watches for one tracker, and tells what it sees through C(emit)."""
+
+    def __init__(self, client: Client, selection: Selection, cluster_uid: str | None, emit: t.Callable[[str, t.Any], None], deadline: float, clock: Clock):
+        self._client = client
+        self._selection = selection
+        self._cluster_uid = cluster_uid
+        self._emit = emit
+        self._deadline = deadline
+        self._clock = clock
+        self._version = ""
+        self._path = ""
+        self._failures = 0
+        self._stop = threading.Event()
+        self._stream: Stream | None = None
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self.step(self._watch if self._version else self._list)
+
+    def first(self) -> None:
+        """The list alone, in the caller's thread: often it is all that is needed."""
+        self.step(self._list)
+
+    def close(self) -> None:
+        self._stop.set()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def step(self, action: t.Callable[[], None]) -> None:
+        try:
+            action()
+            self._failures = 0
+            return
+        except ApiError as error:
+            if error.status == 410:
+                self._version = ""
+                return
+            if error.status == 404:
+                self._not_served(f"the API server does not serve {self._path}")
+                return
+            failure: KubeError = error
+        except KindNotServed as error:
+            self._not_served(str(error))
+            return
+        except KubeError as error:
+            failure = error
+        if not failure.transient:
+            self._emit("fatal", failure)
+            self._stop.set()
+            return
+        self._failures += 1
+        # A watch that is cut is an everyday matter; only a server that cannot be asked is news
+        if self._failures > 1 or not self._version:
+            self._emit("lost", str(failure))
+        self._pause(min(pause_before_retry(failure, self._failures), max(_LONGEST_BACKOFF, getattr(failure, "retry_after", None) or 0.0)))
+
+    def _not_served(self, why: str) -> None:
+        self._version = ""
+        self._failures += 1
+        self._client.forget_discovery()
+        self._emit("not served", why)
+        self._pause(min(0.05 * 2**self._failures, _LONGEST_BACKOFF))
+
+    def _pause(self, seconds: float) -> None:
+        self._stop.wait(max(min(seconds, self._remaining()), 0.0))
+
+    def _remaining(self) -> float:
+        return self._deadline - self._clock()
+
+    def _timeout(self) -> float:
+        return max(min(self._remaining(), _LONGEST_REQUEST), 0.5)
+
+    def _list(self) -> None:
+        self._client.require_cluster(self._cluster_uid, timeout=self._timeout(), retry=False)
+        wanted = self._selection
+        resource = self._client.resource(wanted.kind, wanted.api_version, retry=False)
+        namespace = wanted.namespace if resource.namespaced else None
+        self._path = resource.path(namespace)
+        page = self._client.list(
+            resource,
+            namespace,
+            label_selector=wanted.label_selector,
+            field_selector=wanted.server_side_fields,
+            timeout=self._timeout(),
+            retry=False,
+        )
+        self._version = page.resource_version
+        self._emit("list", page.items)
+
+    def _watch(self) -> None:
+        seconds = max(1, min(_WATCH_SECONDS, int(self._remaining()) + 1))
+        query = {
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": seconds,
+            "labelSelector": self._selection.label_selector,
+            "fieldSelector": self._selection.server_side_fields,
+        }
+        stream = self._client.stream(self._path, query, timeout=seconds + 5.0)
+        self._stream = stream
+        if self._stop.is_set():
+            stream.close()
+            return
+        if self._failures:
+            self._failures = 0
+            self._emit("back", None)
+        for event in stream:
+            kind, obj = event.get("type"), event.get("object") or {}
+            if kind == "ERROR":
+                raise ApiError.from_response(int(obj.get("code") or 500), "WATCH", self._path, obj)
+            version = (obj.get("metadata") or {}).get("resourceVersion")
+            if version:
+                self._version = version
+            if kind != "BOOKMARK":
+                self._emit("event", event)
+
+
+@dataclasses.dataclass(frozen=True)
+class WaitResult:
+    waited_seconds: float
+    transitions: list[dict[str, t.Any]]
+    objects: list[Object]
+
+
+def wait_for(
+    client: Client,
+    selections: t.Sequence[Selection],
+    *,
+    timeout_seconds: float,
+    what: str,
+    stable_seconds: float = 0.0,
+    cluster_uid: str | None = None,
+    clock: Clock = time.monotonic,
+) -> WaitResult:
+    """Waits until every selection is as wanted, all of them at the same time, for C(stable_seconds).
+
+    Outages of the API server are sat out until the deadline. C(what) completes "timed out waiting for ...".
+    """
+    start = clock()
+    deadline = start + timeout_seconds
+    timeline = Timeline(start)
+    trackers = [Tracker(selection, timeline) for selection in selections]
+    news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
+    outages: dict[int, str] = {}
+
+    def emitter(index: int) -> t.Callable[[str, t.Any], None]:
+        return lambda kind, payload: news.put((clock(), index, kind, payload))
+
+    sources = [_Source(client, selection, cluster_uid, emitter(index), deadline, clock) for index, selection in enumerate(selections)]
+    threads: list[threading.Thread] = []
+
+    def result() -> dict[str, t.Any]:
+        return {
+            "waited_seconds": round(clock() - start, 3),
+            "transitions": timeline.entries,
+            "resources": [trim(obj) for tracker in trackers for obj in tracker.objects],
+        }
+
+    def take(now: float, index: int, kind: str, payload: t.Any) -> None:
+        tracker = trackers[index]
+        if kind == "fatal":
+            payload.data.update(result())
+            raise payload
+        if kind == "lost":
+            if not outages:
+                timeline.add(now, payload)
+            outages[index] = payload
+            for other in trackers:
+                other.lost()
+            return
+        if kind in ("list", "back", "not served") and outages.pop(index, None) and not outages:
+            timeline.add(now, "the API server answers again")
+        if kind == "list":
+            tracker.listed(payload, now)
+        elif kind == "event":
+            tracker.event(payload["type"], payload["object"], now)
+        elif kind == "not served":
+            tracker.not_served(payload, now)
+        elif kind == "back":
+            # Nothing was missed: the watch goes on where it stood
+            tracker.settle(now)
+
+    try:
+        for source in sources:
+            source.first()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    take(*news.get_nowait())
+                    if stable_seconds == 0 and all(tracker.satisfied_since is not None for tracker in trackers):
+                        break
+            now = clock()
+            since = [tracker.satisfied_since for tracker in trackers]
+            settled = None if None in since else max(t.cast("list[float]", since))
+            if settled is not None and now - settled >= stable_seconds:
+                return WaitResult(round(now - start, 3), timeline.entries, [obj for tracker in trackers for obj in tracker.objects])
+            failures = [tracker.failure for tracker in trackers if tracker.failure]
+            if failures:
+                raise WaitFailed(f"{what} cannot succeed any more: {'; '.join(failures)}", timed_out=False, **result())
+            if now >= deadline:
+                seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers)))
+                if settled is not None:
+                    seen = f"so since {now - settled:.1f} s, which is less than stable_seconds={stable_seconds:g}"
+                if outages:
+                    seen = f"{next(iter(outages.values()))}; before that: {seen}"
+                raise WaitFailed(f"timed out after {timeout_seconds:g} s waiting for {what}: {seen}", timed_out=True, **result())
+            if not threads:
+                threads = [threading.Thread(target=source.run, daemon=True, name="kube-watch") for source in sources]
+                for thread in threads:
+                    thread.start()
+            wake = deadline if settled is None else min(deadline, settled + stable_seconds)
+            with contextlib.suppress(queue.Empty):
+                take(*news.get(timeout=max(wake - clock(), 0.0)))
+    finally:
+        for source in sources:
+            source.close()
+
+
+def judge_for(until: str, *, kubelet_version: str | None = None, expression: str | None = None) -> Judge | None:
+    """The named predicates of O(until)."""
+    if until == "gone":
+        return None
+    if until == "exists":
+        return lambda obj: Verdict(True, "exists")
+    if until == "expression":
+        return expression_judge(expression or "")
+    return lambda obj: readiness(obj, kubelet_version=kubelet_version)
+
+
+def expression_judge(expression: str) -> Judge:
+    try:
+        import jmespath
+    except ImportError as error:
+        raise InputError(f"expression needs the Python package jmespath ({error}); install it for the Python that runs this module") from error
+    try:
+        compiled = jmespath.compile(expression)
+    except (jmespath.exceptions.JMESPathError, ValueError) as error:
+        raise InputError(f"expression {expression!r} is not JMESPath: {error}") from error
+
+    def judge(obj: Object) -> Verdict:
+        try:
+            value = compiled.search(obj)
+        except jmespath.exceptions.JMESPathError as error:
+            return Verdict(False, f"expression cannot be evaluated: {error}")
+        return Verdict(bool(value), f"expression gives {_shorten(value)}")
+
+    return judge
+
+
+def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Selection:
+    """The leases that the kubelets of C(nodes) renew, wanted to have been renewed within C(seconds)."""
+
+    def judge(lease: Object) -> Verdict:
+        renewed = (lease.get("spec") or {}).get("renewTime") or ""
+        try:
+            moment = datetime.datetime.strptime(renewed.rstrip("Z")[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+        except ValueError:
+            return Verdict(False, "never renewed its lease")
+        # Whole seconds on both sides
+        if client.server_time() - moment.timestamp() <= seconds + 1:
+            return Verdict(True, "renews its lease")
+        return Verdict(False, f"has not renewed its lease since {renewed}")
+
+    return Selection(kind="Lease", judge=judge, namespace="kube-node-lease", names=nodes)
+
+
+def _shorten(value: t.Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def trim(obj: Object) -> Object:
+    """An object without what is long and of no use to a reader."""
+    trimmed = copy.deepcopy(obj)
+    trimmed.get("metadata", {}).pop("managedFields", None)
+    if trimmed.get("kind") == "Node":
+        trimmed.get("status", {}).pop("images", None)
+    return trimmed

@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kube_apply
+short_description: Bring a list of objects into a cluster, or out of it
+version_added: 0.1.0
+author:
+  - homelab.gpu contributors (@homelab-gpu)
+description:
+  - Applies any number of definitions by server-side apply, over one connection and with two requests for each.
+  - Namespaces and CustomResourceDefinitions come first, and their establishment is waited for. Webhooks and APIServices come last.
+    Otherwise the order is as given. O(state=absent) goes the other way round.
+  - All definitions are read and checked before the first one is sent. An error of the API server ends the run; what was done until then
+    is in RV(results).
+extends_documentation_fragment:
+  - homelab.gpu._kubeconfig
+  - homelab.gpu._attributes
+  - homelab.gpu._attributes.actiongroup_gpu
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Changes are sent to the API server as a dry run. What depends on a namespace or CustomResourceDefinition that does not exist yet is
+        predicted without the server.
+  diff_mode:
+    support: full
+    details:
+      - Leaves out what the API server keeps for itself, and the values of Secrets.
+  idempotent:
+    support: full
+options:
+  definitions:
+    description:
+      - The objects, as mappings.
+    type: list
+    elements: raw
+    default: []
+  src:
+    description:
+      - Files with objects, or directories, which are searched for C(*.yml), C(*.yaml) and C(*.json) in alphabetical order.
+      - A file can hold several documents. Paths are on the host that runs the module.
+    type: list
+    elements: path
+    default: []
+  namespace:
+    description:
+      - Namespace of objects whose definition names none.
+    type: str
+    default: default
+  state:
+    description:
+      - Whether the objects have to be there. V(absent) deletes them by kind and name, whatever else their definitions say.
+    type: str
+    choices: [present, absent]
+    default: present
+  field_manager:
+    description:
+      - The name under which the API server notes who owns the fields.
+    type: str
+    default: homelab.gpu
+  force_conflicts:
+    description:
+      - Take over fields that other field managers own, instead of failing.
+    type: bool
+    default: false
+  wait:
+    description:
+      - Wait until all objects are ready, as M(homelab.gpu.kube_wait) means it, or gone with O(state=absent).
+      - A wait that cannot succeed ends early, for example when a Job has failed or a rollout has passed its progress deadline.
+      - Volumes and their claims are not waited for, as many are bound only when a pod uses them.
+    type: bool
+    default: false
+  timeout_seconds:
+    description:
+      - The deadline of O(wait).
+    type: int
+    default: 120
+seealso:
+  - module: homelab.gpu.kube_wait
+  - module: homelab.gpu.kube_info
+"""
+
+EXAMPLES = r"""
+- name: Apply a namespace and what is in it
+  homelab.gpu.kube_apply:
+    kubeconfig: ~/.kube/lab
+    definitions:
+      - apiVersion: v1
+        kind: Namespace
+        metadata:
+          name: models
+      - apiVersion: v1
+        kind: ConfigMap
+        metadata:
+          name: settings
+          namespace: models
+        data:
+          threads: '2'
+  delegate_to: localhost
+
+- name: Apply a directory of manifests and wait until all is ready
+  homelab.gpu.kube_apply:
+    kubeconfig: ~/.kube/lab
+    src: ["{{ playbook_dir }}/manifests"]
+    namespace: models
+    wait: true
+    timeout_seconds: 300
+  delegate_to: localhost
+
+- name: Remove the namespace, and wait until it is gone
+  homelab.gpu.kube_apply:
+    kubeconfig: ~/.kube/lab
+    definitions:
+      - apiVersion: v1
+        kind: Namespace
+        metadata:
+          name: models
+    state: absent
+    wait: true
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+results:
+  description: What became of each definition, in the order of the work.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    kind:
+      description: Kind of the object.
+      type: str
+      returned: always
+      sample: ConfigMap
+    namespace:
+      description: Its namespace, empty for kinds that have none.
+      type: str
+      returned: always
+      sample: models
+    name:
+      description: Its name.
+      type: str
+      returned: always
+      sample: settings
+    result:
+      description:
+        - V(created), V(changed), V(unchanged) or V(deleted); V(absent) if there was nothing to delete.
+      type: str
+      returned: always
+      sample: created
+waited_seconds:
+  description: How long the wait took.
+  type: float
+  returned: with O(wait=true), outside check mode
+transitions:
+  description: What was seen when during the wait.
+  type: list
+  elements: dict
+  returned: with O(wait=true), outside check mode
+conflicts:
+  description: The field managers that own fields of a definition, and these fields.
+  type: list
+  elements: dict
+  returned: when an apply met a conflict
+  sample:
+    - manager: kubectl
+      fields: [.spec.replicas]
+status:
+  description: HTTP status of the API server's answer.
+  type: int
+  returned: when the API server refused a request
+reason:
+  description: The reason that the API server gave.
+  type: str
+  returned: when the API server refused a request
+causes:
+  description: Details that the API server gave.
+  type: list
+  elements: dict
+  returned: when the API server refused a request
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.homelab.gpu.plugins.module_utils._apply import Applier, Change, diff_of
+from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import collect, in_order, secret_values, without_secrets
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError, fail_module
+from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
+
+
+def outcome(change: Change) -> dict[str, t.Any]:
+    metadata = (change.after or change.before or change.definition.body)["metadata"]
+    return {
+        "kind": change.definition.kind,
+        "namespace": metadata.get("namespace") or "",
+        "name": change.definition.name,
+        "result": change.result,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=with_kubeconfig(
+            definitions={"type": "list", "elements": "raw", "default": []},
+            src={"type": "list", "elements": "path", "default": []},
+            namespace={"type": "str", "default": "default"},
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            field_manager={"type": "str", "default": "homelab.gpu"},
+            force_conflicts={"type": "bool", "default": False},
+            wait={"type": "bool", "default": False},
+            timeout_seconds={"type": "int", "default": 120},
+        ),
+        supports_check_mode=True,
+        # Keeps Secrets and an inline kubeconfig out of the system log
+        no_log=True,
+    )
+    protect(module)
+    params = module.params
+    module.no_log_values.update(value for value in secret_values(params["definitions"]) if len(value) > 3)
+    changes: list[Change] = []
+    extra: dict[str, t.Any] = {}
+
+    def result() -> dict[str, t.Any]:
+        shown = {**params, "definitions": [without_secrets(body) if isinstance(body, dict) else body for body in params["definitions"]]}
+        return {
+            "changed": any(change.changed for change in changes),
+            "results": [outcome(change) for change in changes],
+            "diff": diff_of(changes),
+            "invocation": {"module_args": shown},
+            **extra,
+        }
+
+    try:
+        if params["timeout_seconds"] < 1:
+            raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
+        if not params["field_manager"] or len(params["field_manager"]) > 128:
+            raise InputError("field_manager has to be 1 to 128 characters long")
+        definitions = in_order(collect(params["definitions"], params["src"]))
+        client = connect(module)
+        client.require_cluster(params["cluster_uid"])
+        applier = Applier(
+            client,
+            namespace=params["namespace"],
+            field_manager=params["field_manager"],
+            force_conflicts=params["force_conflicts"],
+            dry_run=module.check_mode,
+        )
+        work = applier.present if params["state"] == "present" else applier.absent
+        for change in work(definitions):
+            changes.append(change)
+        if params["wait"] and not module.check_mode:
+            done = applier.wait(definitions, "ready" if params["state"] == "present" else "gone", params["timeout_seconds"])
+            extra = {"waited_seconds": done.waited_seconds, "transitions": done.transitions}
+    except KubeError as error:
+        fail_module(module, error, **result())
+    module.exit_json(**result())
+
+
+if __name__ == "__main__":
+    main()

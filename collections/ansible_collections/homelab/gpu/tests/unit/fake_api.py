@@ -1,0 +1,650 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An API server for tests: real HTTP, objects in memory, faults on demand.
+
+It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
+preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, dry runs.
+What it answers follows the Kubernetes API reference; objects are not validated beyond that.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import email.utils
+import http.server
+import json
+import queue
+import threading
+import time
+import typing as t
+import uuid
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+Object = t.Dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    api_version: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+
+KINDS = (
+    Kind("v1", "Namespace", "namespaces", False),
+    Kind("v1", "Node", "nodes", False),
+    Kind("v1", "Pod", "pods"),
+    Kind("v1", "ConfigMap", "configmaps"),
+    Kind("v1", "Secret", "secrets"),
+    Kind("v1", "Service", "services"),
+    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("apps/v1", "DaemonSet", "daemonsets"),
+    Kind("batch/v1", "Job", "jobs"),
+    Kind("coordination.k8s.io/v1", "Lease", "leases"),
+    Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False),
+)
+
+
+@dataclasses.dataclass
+class Fault:
+    """What the next matching requests get instead of an answer."""
+
+    method: str = ""
+    """Empty: any. WATCH stands for a GET that watches."""
+    path: str = ""
+    """A part of the path."""
+    status: int = 0
+    reason: str = ""
+    message: str = "injected"
+    retry_after: int | None = None
+    drop: bool = False
+    """Close the connection without an answer."""
+    cut_after: int | None = None
+    """For watches: close the connection after so many events."""
+    gone_after: int | None = None
+    """For watches: an ERROR event with code 410 after so many events."""
+    delay: float = 0.0
+    times: int = 1
+
+    def matches(self, method: str, path: str) -> bool:
+        return self.times > 0 and self.method in ("", method) and self.path in path
+
+
+class ApiFailure(Exception):
+    def __init__(self, status: int, reason: str, message: str, causes: list[dict[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: Object = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status}
+        if causes:
+            self.body["details"] = {"causes": causes}
+
+
+class FakeApi:
+    """Use as a context manager; C(url) is where it listens."""
+
+    def __init__(self) -> None:
+        self.kinds = list(KINDS)
+        self.objects: dict[tuple[str, str, str, str], Object] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.connections = 0
+        self.headers: list[dict[str, str]] = []
+        self.faults: list[Fault] = []
+        self.page_size: int | None = None
+        self.hooks: list[t.Callable[[str, Object], Object | None]] = []
+        """Called with the verb and the object about to be stored; may return another, or raise ApiFailure."""
+        self.on_watch: t.Callable[[str], None] | None = None
+        """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
+        self.token: str | None = None
+        self._version = 100
+        self._oldest_version = 0
+        self._lock = threading.RLock()
+        self._log: list[tuple[int, str, Kind, Object]] = []
+        self._watchers: list[tuple[Kind, queue.SimpleQueue[tuple[int, str, Object]]]] = []
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self.cluster_uid = self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}})["metadata"]["uid"]
+        self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+
+    # Life
+
+    def __enter__(self) -> FakeApi:
+        return self.start()
+
+    def __exit__(self, *_unused: object) -> None:
+        self.stop()
+
+    def start(self, port: int = 0) -> FakeApi:
+        self._server = _Server(("127.0.0.1", port), _handler_for(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Also cuts every connection, as a killed server does."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._server.cut_connections()
+        self._server.server_close()
+        self._thread.join()
+        self._server = None
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kubeconfig(self, token: str = "test-token") -> Object:
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "users": [{"name": "fake", "user": {"token": token}}],
+        }
+
+    # What a test does to the cluster behind the server's back
+
+    def put(self, obj: Object) -> Object:
+        """Creates or replaces an object as it is, status included."""
+        with self._lock:
+            kind = self._kind_of(obj["apiVersion"], obj["kind"])
+            key = self._key(kind, obj["metadata"].get("namespace", "default" if kind.namespaced else ""), obj["metadata"]["name"])
+            stored = copy.deepcopy(obj)
+            if kind.namespaced:
+                stored["metadata"].setdefault("namespace", "default")
+            old = self.objects.get(key)
+            if old is not None:
+                stored["metadata"] = {**stored["metadata"], "uid": old["metadata"]["uid"]}
+            return copy.deepcopy(self._store(kind, key, stored, "ADDED" if old is None else "MODIFIED"))
+
+    def change(self, kind: str, name: str, namespace: str = "", **fields: t.Any) -> Object:
+        """Merges fields into an existing object."""
+        with self._lock:
+            found = self.find(kind, name, namespace)
+            return self.put(merge_patch(found, fields))
+
+    def find(self, kind: str, name: str, namespace: str = "") -> Object:
+        with self._lock:
+            for (_api_version, found_kind, found_namespace, found_name), obj in self.objects.items():
+                if (found_kind, found_name) == (kind, name) and (not namespace or namespace == found_namespace):
+                    return copy.deepcopy(obj)
+        raise KeyError(f"{kind} {namespace}/{name}")
+
+    def drop(self, kind: str, name: str, namespace: str = "") -> None:
+        """Deletes at once, finalizers or not."""
+        with self._lock:
+            for key, obj in list(self.objects.items()):
+                if (key[1], key[3]) == (kind, name) and (not namespace or namespace == key[2]):
+                    self._remove(self._kind_of(obj["apiVersion"], kind), key)
+
+    def compact(self) -> None:
+        """From now on, watches from older versions are told 410."""
+        with self._lock:
+            self._oldest_version = self._version
+
+    def count(self, method: str = "", path: str = "") -> int:
+        return sum(1 for seen_method, seen_path in self.requests if method in ("", seen_method) and path in seen_path)
+
+    # Storage
+
+    def _kind_of(self, api_version: str, name: str) -> Kind:
+        for kind in self.kinds:
+            if (kind.api_version, kind.name) == (api_version, name):
+                return kind
+        raise KeyError(f"{api_version} {name}")
+
+    @staticmethod
+    def _key(kind: Kind, namespace: str, name: str) -> tuple[str, str, str, str]:
+        return (kind.api_version, kind.name, namespace if kind.namespaced else "", name)
+
+    def _store(self, kind: Kind, key: tuple[str, str, str, str], obj: Object, event: str) -> Object:
+        self._version += 1
+        metadata = obj["metadata"]
+        metadata["resourceVersion"] = str(self._version)
+        metadata.setdefault("uid", str(uuid.uuid4()))
+        metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        if kind.name == "Namespace":
+            obj.setdefault("status", {"phase": "Active"})
+        self.objects[key] = obj
+        if kind.name == "CustomResourceDefinition":
+            self._serve_custom(obj)
+        self._tell(event, kind, obj)
+        return obj
+
+    def _remove(self, kind: Kind, key: tuple[str, str, str, str]) -> None:
+        obj = self.objects.pop(key)
+        self._version += 1
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        self._tell("DELETED", kind, obj)
+
+    def _tell(self, event: str, kind: Kind, obj: Object) -> None:
+        entry = copy.deepcopy(obj)
+        self._log.append((self._version, event, kind, entry))
+        for watched, events in self._watchers:
+            if watched == kind:
+                events.put((self._version, event, entry))
+
+    def _serve_custom(self, definition: Object) -> None:
+        established = any(entry["type"] == "Established" and entry["status"] == "True" for entry in (definition.get("status") or {}).get("conditions") or [])
+        spec = definition["spec"]
+        for version in spec["versions"]:
+            kind = Kind(f"{spec['group']}/{version['name']}", spec["names"]["kind"], spec["names"]["plural"], spec.get("scope") != "Cluster")
+            if established and kind not in self.kinds:
+                self.kinds.append(kind)
+
+    # Verbs
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: t.Any, content_type: str, accept: str) -> tuple[int, t.Any]:
+        with self._lock:
+            parts = [unquote(part) for part in path.strip("/").split("/")]
+            if path in ("/readyz", "/livez", "/healthz"):
+                return 200, "ok"
+            if path == "/apis":
+                return 200, self._groups("as=APIGroupDiscoveryList" in accept)
+            if parts[0] == "api" and len(parts) >= 2:
+                api_version, rest = parts[1], parts[2:]
+            elif parts[0] == "apis" and len(parts) >= 3:
+                api_version, rest = f"{parts[1]}/{parts[2]}", parts[3:]
+            else:
+                raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            if not rest:
+                return 200, self._resources(api_version)
+            namespace = ""
+            if rest[0] == "namespaces" and len(rest) > 2:
+                namespace, rest = rest[1], rest[2:]
+            kind = next((kind for kind in self.kinds if (kind.api_version, kind.plural) == (api_version, rest[0])), None)
+            if kind is None:
+                raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            if len(rest) == 1:
+                return self._collection(method, kind, namespace, query, body)
+            return self._single(method, kind, namespace, rest[1], query, body, content_type)
+
+    def _groups(self, aggregated: bool) -> Object:
+        groups: dict[str, list[Kind]] = {}
+        for kind in self.kinds:
+            if "/" in kind.api_version:
+                groups.setdefault(kind.api_version.split("/")[0], []).append(kind)
+        if not aggregated:
+            return {
+                "kind": "APIGroupList",
+                "apiVersion": "v1",
+                "groups": [{"name": name, "preferredVersion": {"groupVersion": kinds[0].api_version}} for name, kinds in groups.items()],
+            }
+        items = []
+        for name, kinds in groups.items():
+            versions: dict[str, list[Object]] = {}
+            for kind in kinds:
+                versions.setdefault(kind.api_version.split("/")[1], []).append(
+                    {"resource": kind.plural, "responseKind": {"kind": kind.name}, "scope": "Namespaced" if kind.namespaced else "Cluster"}
+                )
+            items.append({"metadata": {"name": name}, "versions": [{"version": version, "resources": found} for version, found in versions.items()]})
+        return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items}
+
+    def _resources(self, api_version: str) -> Object:
+        kinds = [kind for kind in self.kinds if kind.api_version == api_version]
+        if not kinds:
+            raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+        resources: list[Object] = []
+        for kind in kinds:
+            resources.append({"name": kind.plural, "kind": kind.name, "namespaced": kind.namespaced})
+            resources.append({"name": f"{kind.plural}/status", "kind": kind.name, "namespaced": kind.namespaced})
+        return {"kind": "APIResourceList", "groupVersion": api_version, "resources": resources}
+
+    def _collection(self, method: str, kind: Kind, namespace: str, query: dict[str, str], body: t.Any) -> tuple[int, t.Any]:
+        if method == "GET":
+            found = [
+                obj
+                for key, obj in sorted(self.objects.items())
+                if key[:2] == (kind.api_version, kind.name) and (not namespace or key[2] == namespace) and selected(obj, query)
+            ]
+            metadata: Object = {"resourceVersion": str(self._version)}
+            size = min(int(query.get("limit") or 0) or len(found) or 1, self.page_size or len(found) or 1)
+            start = int(query.get("continue") or 0)
+            if start + size < len(found):
+                metadata["continue"] = str(start + size)
+            items = [{key: value for key, value in obj.items() if key not in ("kind", "apiVersion")} for obj in found[start : start + size]]
+            return 200, copy.deepcopy({"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items})
+        if method == "POST":
+            obj = copy.deepcopy(body)
+            key = self._key(kind, namespace, obj["metadata"]["name"])
+            if key in self.objects:
+                raise ApiFailure(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
+            return 201, self._write("create", kind, key, obj, query)
+        raise ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+    def _single(self, method: str, kind: Kind, namespace: str, name: str, query: dict[str, str], body: t.Any, content_type: str) -> tuple[int, t.Any]:
+        key = self._key(kind, namespace, name)
+        current = self.objects.get(key)
+        if method == "PATCH" and content_type == "application/apply-patch+yaml":
+            return self._apply(kind, key, current, body, query)
+        if current is None:
+            raise ApiFailure(404, "NotFound", f'{kind.plural} "{name}" not found')
+        if method == "GET":
+            return 200, copy.deepcopy(current)
+        if method == "PATCH" and content_type == "application/merge-patch+json":
+            version = (body.get("metadata") or {}).get("resourceVersion")
+            if version and version != current["metadata"]["resourceVersion"]:
+                raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.plural} "{name}": the object has been modified')
+            return 200, self._write("patch", kind, key, merge_patch(current, body), query)
+        if method == "DELETE":
+            return self._delete(kind, key, current, query, body or {})
+        raise ApiFailure(415, "UnsupportedMediaType", f"{method} with {content_type} is not supported here")
+
+    def _write(self, verb: str, kind: Kind, key: tuple[str, str, str, str], obj: Object, query: dict[str, str]) -> Object:
+        obj.setdefault("apiVersion", kind.api_version)
+        obj.setdefault("kind", kind.name)
+        if kind.namespaced:
+            obj["metadata"]["namespace"] = key[2]
+            if ("v1", "Namespace", "", key[2]) not in self.objects:
+                raise ApiFailure(404, "NotFound", f'namespaces "{key[2]}" not found')
+        for hook in self.hooks:
+            obj = hook(verb, obj) or obj
+        old = self.objects.get(key)
+        if old is not None and _content(old) == _content(obj):
+            return copy.deepcopy(old)
+        if query.get("dryRun") == "All":
+            shown = copy.deepcopy(obj)
+            shown["metadata"].setdefault("uid", str(uuid.uuid4()))
+            shown["metadata"].setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+            return shown
+        if kind.namespaced or kind.name != "Node":
+            metadata = obj["metadata"]
+            generation = (old or {}).get("metadata", {}).get("generation", 0)
+            metadata["generation"] = generation + (1 if old is None or old.get("spec") != obj.get("spec") else 0)
+        return copy.deepcopy(self._store(kind, key, obj, "ADDED" if old is None else "MODIFIED"))
+
+    def _delete(self, kind: Kind, key: tuple[str, str, str, str], current: Object, query: dict[str, str], options: Object) -> tuple[int, t.Any]:
+        uid = (options.get("preconditions") or {}).get("uid")
+        if uid and uid != current["metadata"]["uid"]:
+            raise ApiFailure(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
+        if query.get("dryRun") == "All" or options.get("dryRun") == ["All"]:
+            return 200, copy.deepcopy(current)
+        if current["metadata"].get("finalizers"):
+            marked = copy.deepcopy(current)
+            marked["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+            return 200, copy.deepcopy(self._store(kind, key, marked, "MODIFIED"))
+        self._remove(kind, key)
+        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def _apply(self, kind: Kind, key: tuple[str, str, str, str], current: Object | None, body: Object, query: dict[str, str]) -> tuple[int, t.Any]:
+        manager = query.get("fieldManager")
+        if not manager:
+            raise ApiFailure(400, "BadRequest", "fieldManager is required for apply patch")
+        if (body.get("metadata") or {}).get("managedFields"):
+            raise ApiFailure(400, "BadRequest", "metadata.managedFields must be nil")
+        old = copy.deepcopy(current) if current is not None else {}
+        owned = {entry["manager"]: set(entry["fake"]) for entry in (old.get("metadata") or {}).get("managedFields") or []}
+        wanted = leaves(body)
+        existing = leaves(old)
+        conflicts = {
+            path: other
+            for path, value in wanted.items()
+            for other, fields in owned.items()
+            if other != manager and path in fields and existing.get(path) != value
+        }
+        if conflicts and query.get("force") != "true":
+            raise ApiFailure(
+                409,
+                "Conflict",
+                f"Apply failed with {len(conflicts)} conflict(s)",
+                [
+                    {"reason": "FieldManagerConflict", "message": f'conflict with "{other}" using {kind.api_version}', "field": path}
+                    for path, other in conflicts.items()
+                ],
+            )
+        new = merge_patch(old, body)
+        for path in owned.get(manager, set()) - set(wanted):
+            if not any(path in fields for other, fields in owned.items() if other != manager):
+                remove_leaf(new, path)
+        for path in conflicts:
+            owned[conflicts[path]].discard(path)
+        owned[manager] = set(wanted)
+        new["metadata"]["name"] = key[3]
+        new["metadata"]["managedFields"] = [
+            {"manager": name, "operation": "Apply", "apiVersion": kind.api_version, "fake": sorted(fields)} for name, fields in sorted(owned.items()) if fields
+        ]
+        return (201 if current is None else 200), self._write("apply", kind, key, new, query)
+
+    # Watching
+
+    def watch(self, path: str, query: dict[str, str]) -> t.Iterator[Object | None]:
+        """Events; None now and then, so that the caller notices when it should stop."""
+        with self._lock:
+            parts = path.strip("/").split("/")
+            namespace = parts[parts.index("namespaces") + 1] if "namespaces" in parts[:-1] else ""
+            prefix = "/".join(parts[1:2] if parts[0] == "api" else parts[1:3])
+            kind = next((kind for kind in self.kinds if (kind.api_version, kind.plural) == (prefix, parts[-1])), None)
+            if kind is None:
+                raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            since = int(query.get("resourceVersion") or 0)
+            if since < self._oldest_version:
+                raise ApiFailure(410, "Expired", f"too old resource version: {since} ({self._oldest_version})")
+            events: queue.SimpleQueue[tuple[int, str, Object]] = queue.SimpleQueue()
+            for version, event, logged, obj in self._log:
+                if logged == kind and version > since:
+                    events.put((version, event, obj))
+            watcher = (kind, events)
+            self._watchers.append(watcher)
+        try:
+            end = time.monotonic() + float(query.get("timeoutSeconds") or 60)
+            while time.monotonic() < end:
+                try:
+                    _version, event, obj = events.get(timeout=0.01)
+                except queue.Empty:
+                    yield None
+                    continue
+                if (not namespace or obj["metadata"].get("namespace") == namespace) and selected(obj, query):
+                    yield {"type": event, "object": obj}
+        finally:
+            with self._lock:
+                self._watchers.remove(watcher)
+
+
+def selected(obj: Object, query: dict[str, str]) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    for part in filter(None, (query.get("labelSelector") or "").split(",")):
+        key, equals, value = part.replace("==", "=").partition("=")
+        if key.endswith("!"):
+            if labels.get(key[:-1]) == value:
+                return False
+        elif equals and labels.get(key) != value or not equals and key not in labels:
+            return False
+    for part in filter(None, (query.get("fieldSelector") or "").split(",")):
+        key, _equals, value = part.partition("=")
+        node: t.Any = obj
+        for step in key.split("."):
+            node = (node or {}).get(step)
+        if node != value:
+            return False
+    return True
+
+
+def merge_patch(target: t.Any, patch: t.Any) -> t.Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    merged = copy.deepcopy(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def leaves(obj: t.Any, prefix: str = "") -> dict[str, t.Any]:
+    """Fields as server-side apply owns them, with every list atomic."""
+    found: dict[str, t.Any] = {}
+    for key, value in obj.items():
+        path = f"{prefix}.{key}"
+        if path in (".apiVersion", ".kind", ".metadata.name", ".metadata.namespace", ".status") or path in (
+            ".metadata.managedFields",
+            ".metadata.resourceVersion",
+            ".metadata.uid",
+            ".metadata.creationTimestamp",
+            ".metadata.generation",
+        ):
+            continue
+        if isinstance(value, dict) and value:
+            found.update(leaves(value, path))
+        else:
+            found[path] = value
+    return found
+
+
+def remove_leaf(obj: Object, path: str) -> None:
+    *parents, last = _steps(obj, path)
+    node: t.Any = obj
+    for step in parents:
+        node = node.get(step) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(last, None)
+
+
+def _steps(obj: t.Any, path: str) -> list[str]:
+    """Keys may hold dots themselves, so they are matched against the object."""
+    rest = path[1:]
+    steps: list[str] = []
+    node = obj
+    while rest:
+        keys = sorted((key for key in (node if isinstance(node, dict) else {}) if rest == key or rest.startswith(f"{key}.")), key=len, reverse=True)
+        step = keys[0] if keys else rest.split(".")[0]
+        steps.append(step)
+        rest = rest[len(step) + 1 :]
+        node = node.get(step) if isinstance(node, dict) else None
+    return steps
+
+
+def _content(obj: Object) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in ("resourceVersion", "uid", "creationTimestamp", "generation")}
+    return {**obj, "metadata": metadata}
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: t.Any) -> None:
+        self.sockets: set[t.Any] = set()
+        super().__init__(*arguments)
+
+    def cut_connections(self) -> None:
+        import contextlib
+        import socket
+
+        for connection in list(self.sockets):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: t.Any, client_address: t.Any) -> None:
+        """Connections that end abruptly are what tests are about."""
+
+
+def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            api.connections += 1
+            t.cast("_Server", self.server).sockets.add(self.connection)
+
+        def finish(self) -> None:
+            t.cast("_Server", self.server).sockets.discard(self.connection)
+            super().finish()
+
+        def log_message(self, *_unused: t.Any) -> None:
+            pass
+
+        def _serve(self) -> None:
+            url = urlsplit(self.path)
+            query = dict(parse_qsl(url.query, keep_blank_values=True))
+            length = int(self.headers.get("Content-Length") or 0)
+            raw = self.rfile.read(length) if length else b""
+            method = "WATCH" if query.get("watch") == "true" else self.command
+            api.requests.append((method, self.path))
+            api.headers.append(dict(self.headers))
+            fault = next((fault for fault in api.faults if fault.matches(method, self.path)), None)
+            if fault is not None:
+                fault.times -= 1
+                if fault.delay:
+                    time.sleep(fault.delay)
+                if fault.drop:
+                    self.close_connection = True
+                    return
+                if fault.status:
+                    failure = ApiFailure(fault.status, fault.reason, fault.message)
+                    self._send(fault.status, failure.body, fault.retry_after)
+                    return
+            try:
+                if api.token is not None and self.headers.get("Authorization") != f"Bearer {api.token}":
+                    raise ApiFailure(401, "Unauthorized", "Unauthorized")
+                if method == "WATCH":
+                    self._watch(url.path, query, fault)
+                    return
+                body = json.loads(raw) if raw else None
+                content_type = self.headers.get("Content-Type") or ""
+                status, answer = api.answer(method, url.path, query, body, content_type, self.headers.get("Accept") or "")
+            except ApiFailure as failure:
+                status, answer = failure.status, failure.body
+            self._send(status, answer)
+
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve
+
+        def _send(self, status: int, answer: t.Any, retry_after: int | None = None) -> None:
+            is_text = isinstance(answer, str)
+            data = answer.encode() if is_text else json.dumps(answer).encode()
+            self.send_response_only(status)
+            self.send_header("Date", email.utils.formatdate(usegmt=True))
+            self.send_header("Content-Type", "text/plain" if is_text else "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            if retry_after is not None:
+                self.send_header("Retry-After", str(retry_after))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def _watch(self, path: str, query: dict[str, str], fault: Fault | None) -> None:
+            events = api.watch(path, query)
+            first = next(events, None)
+            self.send_response_only(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            if api.on_watch is not None:
+                api.on_watch(path)
+            sent = 0
+            event: Object | None = first
+            while True:
+                if fault is not None and fault.cut_after == sent:
+                    self.close_connection = True
+                    return
+                if fault is not None and fault.gone_after == sent:
+                    self._chunk({"type": "ERROR", "object": ApiFailure(410, "Expired", "too old resource version").body})
+                    break
+                if event is not None:
+                    self._chunk(event)
+                    sent += 1
+                try:
+                    event = next(events)
+                except StopIteration:
+                    break
+            self.wfile.write(b"0\r\n\r\n")
+
+        def _chunk(self, event: Object) -> None:
+            data = json.dumps(event).encode() + b"\n"
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+
+    return Handler
