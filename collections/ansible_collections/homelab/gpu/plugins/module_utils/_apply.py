@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 __all__ = ["Applier", "Change", "diff_of"]
 
-Object = t.Dict[str, t.Any]
+Object = dict[str, t.Any]
 
 _ESTABLISH_SECONDS = 30
 # Waiting for these is waiting for their user: storage is often bound only when a pod comes

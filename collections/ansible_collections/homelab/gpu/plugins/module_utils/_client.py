@@ -231,7 +231,7 @@ class Client:
         retry_after = response.headers.get("Retry-After", "")
         raise ApiError.from_response(response.status, method, path, decoded, float(retry_after) if retry_after.isdigit() else None)
 
-    def list(
+    def list_all(
         self,
         resource: Resource,
         namespace: str | None = None,
@@ -346,7 +346,7 @@ def pause_before_retry(error: KubeError, attempt: int) -> float:
 
 def connection_settings(params: t.Mapping[str, t.Any], environ: t.Mapping[str, str]) -> dict[str, t.Any]:
     """The options that decide the connection. A task that names its cluster is not touched by the environment."""
-    settings = {name: params.get(name) for name in (*_ENVIRONMENT, "in_cluster")}
+    settings: dict[str, t.Any] = {name: params.get(name) for name in (*_ENVIRONMENT, "in_cluster")}
     if not any(settings[name] for name in _TARGETS):
         for name, variable in _ENVIRONMENT.items():
             if settings[name] is None and environ.get(variable):
@@ -359,7 +359,7 @@ def connection_settings(params: t.Mapping[str, t.Any], environ: t.Mapping[str, s
         except TypeError as error:
             raise ClientConfigError(f"K8S_AUTH_VERIFY_SSL is {settings['validate_certs']!r}; set it to true or false") from error
     if not any(settings[name] for name in _TARGETS):
-        default = environ.get("KUBECONFIG") or os.path.join(environ.get("HOME", "~"), ".kube", "config")
+        default: str = environ.get("KUBECONFIG") or os.path.join(environ.get("HOME", "~"), ".kube", "config")
         if not any(os.path.exists(os.path.expanduser(part)) for part in default.split(os.pathsep)):
             raise ClientConfigError(
                 "which cluster is meant? Set kubeconfig (or host and api_key, or in_cluster=true); "
@@ -372,8 +372,9 @@ def connection_settings(params: t.Mapping[str, t.Any], environ: t.Mapping[str, s
         missing = "client_key" if settings["client_cert"] else "client_cert"
         raise ClientConfigError(f"client_cert and client_key belong together: {missing} is missing")
     for name in ("ca_cert", "client_cert", "client_key"):
-        if settings[name] and not os.path.isfile(os.path.expanduser(settings[name])):
-            raise ClientConfigError(f"{name}: there is no file {settings[name]}")
+        file = settings[name]
+        if file and not os.path.isfile(os.path.expanduser(file)):
+            raise ClientConfigError(f"{name}: there is no file {file}")
     host = settings["host"]
     if host and (urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname):
         raise ClientConfigError(f"host is {host!r}; write it as https://NAME:PORT")

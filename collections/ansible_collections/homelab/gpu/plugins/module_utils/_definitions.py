@@ -17,7 +17,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._resources import desc
 
 __all__ = ["Definition", "collect", "in_order", "presentable", "secret_values", "without_secrets"]
 
-Object = t.Dict[str, t.Any]
+Object = dict[str, t.Any]
 
 _SUFFIXES = (".yml", ".yaml", ".json")
 _HIDDEN = "(hidden)"

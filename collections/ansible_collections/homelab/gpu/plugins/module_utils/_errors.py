@@ -96,11 +96,9 @@ class ApiError(KubeError):
         if not isinstance(body, dict) or body.get("kind") != "Status":
             return cls(status, method, path, message=str(body or "").strip()[:500], retry_after=retry_after)
         details = body.get("details") or {}
-        causes = [
-            {key: str(cause[key]) for key in ("reason", "message", "field") if cause.get(key)}
-            for cause in details.get("causes") or []
-            if isinstance(cause, dict)
-        ]
+        causes = []
+        for cause in details.get("causes") or []:
+            causes.append({key: str(cause[key]) for key in ("reason", "message", "field") if cause.get(key)})
         if retry_after is None and details.get("retryAfterSeconds"):
             retry_after = float(details["retryAfterSeconds"])
         return cls(status, method, path, reason=body.get("reason") or "", message=body.get("message") or "", causes=causes, retry_after=retry_after)

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 
 __all__ = ["check_wishes", "hold_nodes", "node_patch"]
 
-Object = t.Dict[str, t.Any]
+Object = dict[str, t.Any]
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -172,10 +172,10 @@ def hold_nodes(
         found = client.get(resource, wishes[0]["name"])
         nodes = {wishes[0]["name"]: found} if found else {}
     else:
-        nodes = {node["metadata"]["name"]: node for node in client.list(resource).items}
+        nodes = {node["metadata"]["name"]: node for node in client.list_all(resource).items}
     missing = [wish["name"] for wish in wishes if wish["name"] not in nodes]
     if missing:
-        known = ", ".join(sorted(nodes)) or ", ".join(sorted(node["metadata"]["name"] for node in client.list(resource).items))
+        known = ", ".join(sorted(nodes)) or ", ".join(sorted(node["metadata"]["name"] for node in client.list_all(resource).items))
         raise KubeError(
             f"no node named {', '.join(missing)} in the cluster; it has {known or 'none'}. Wait for it to register, or correct nodes.", missing=missing
         )

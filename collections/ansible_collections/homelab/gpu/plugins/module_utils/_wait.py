@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
 
 __all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "expression_judge", "heartbeats", "judge_for", "trim", "wait_for"]
 
-Object = t.Dict[str, t.Any]
+Object = dict[str, t.Any]
 Judge = t.Callable[[Object], Verdict]
 Clock = t.Callable[[], float]
 
@@ -278,7 +278,7 @@ class _Source:
         resource = self._client.resource(wanted.kind, wanted.api_version, retry=False)
         namespace = wanted.namespace if resource.namespaced else None
         self._path = resource.path(namespace)
-        page = self._client.list(
+        page = self._client.list_all(
             resource,
             namespace,
             label_selector=wanted.label_selector,
@@ -370,7 +370,7 @@ def wait_for(
             for other in trackers:
                 other.lost()
             return
-        if kind in ("list", "back", "not served") and outages.pop(index, None) and not outages:
+        if kind in ("list", "back", "not served") and outages.pop(index, "") and not outages:
             timeline.add(now, "the API server answers again")
         if kind == "list":
             tracker.listed(payload, now)

@@ -188,6 +188,7 @@ causes:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.homelab.gpu.plugins.module_utils._apply import Applier, Change, diff_of
 from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import collect, in_order, secret_values, without_secrets

@@ -109,6 +109,7 @@ causes:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, connect, protect
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, fail_module
 from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
@@ -122,7 +123,7 @@ def read(client: Client, query: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         objects = [found] if found else []
     else:
         try:
-            objects = client.list(
+            objects = client.list_all(
                 resource,
                 namespace,
                 label_selector=",".join(query["label_selectors"] or []),

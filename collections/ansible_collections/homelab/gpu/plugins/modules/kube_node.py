@@ -167,6 +167,7 @@ causes:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import KubeError, fail_module
 from ansible_collections.homelab.gpu.plugins.module_utils._node import check_wishes, hold_nodes

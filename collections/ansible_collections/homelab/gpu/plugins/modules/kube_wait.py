@@ -184,6 +184,7 @@ causes:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError, fail_module
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import builtin

@@ -10,9 +10,10 @@ import typing as t
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
-Run = t.Callable[..., t.Dict[str, t.Any]]
+Run = t.Callable[..., dict[str, t.Any]]
 
 
 @pytest.fixture

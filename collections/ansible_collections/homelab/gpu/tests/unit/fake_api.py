@@ -23,7 +23,7 @@ import typing as t
 import uuid
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-Object = t.Dict[str, t.Any]
+Object = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
