@@ -1,0 +1,157 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turns results into the sections of docs/performance.md. Ratios within one run are the figures; seconds are shown beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+UNKNOWN_REASON: Final = "not looked into"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in cells)])
+
+
+def ratio(part: float, whole: float) -> str:
+    return f"{part / whole:.2f}" if whole else "-"
+
+
+def judged(holds: bool, promise: str) -> str:
+    return f"{'kept' if holds else '**missed**'}: {promise}"
+
+
+def reason_for(task: str, reasons: Sequence[Mapping[str, str]]) -> str:
+    return next((entry["reason"] for entry in reasons if re.search(entry["task"], task)), UNKNOWN_REASON)
+
+
+def slowest(tasks: Sequence[Mapping[str, Any]], whole: float, reasons: Sequence[Mapping[str, str]]) -> str:
+    rows = [(task["name"], f"{task['seconds']:.1f}", f"{100 * task['seconds'] / whole:.0f} %", reason_for(task["name"], reasons)) for task in tasks]
+    return table(["task", "s", "share", "reason"], rows)
+
+
+def site_runs(result: Mapping[str, Any], reasons: Sequence[Mapping[str, str]]) -> str:
+    first, second, ready = result["first_seconds"], result["second_seconds"], result["up_seconds"] + result["first_seconds"]
+    restarted = result["units_restarted"]
+    promises = [
+        judged(second <= first / 3, f"the second run takes at most 1/3 of the first: {ratio(second, first)}"),
+        judged(result["second_changed"] == 0, f"the second run changes nothing: {result['second_changed']} changed"),
+        judged(not restarted, f"no unit is restarted: start time and process of {result['units']} units equal" if not restarted else f"restarted: {restarted}"),
+        judged(ready <= 90, f"{result['hosts']} hosts from nothing to all Ready in at most 90 s: {ready:.0f} s"),
+    ]
+    runs = [
+        ("hosts made (`lab/up.yml`, artifacts in the cache)", f"{result['up_seconds']:.1f}", ratio(result["up_seconds"], first)),
+        ("first `site.yml`", f"{first:.1f}", "1"),
+        ("second `site.yml`", f"{second:.1f}", ratio(second, first)),
+    ]
+    return "\n\n".join(
+        [
+            "\n".join(f"- {promise}" for promise in promises),
+            table(["run", "s", "of the first"], runs),
+            "The ten slowest tasks of the first run:",
+            slowest(result["first_slowest"], first, reasons),
+            "Of the second:",
+            slowest(result["second_slowest"], second, reasons),
+        ]
+    )
+
+
+def join_scale(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -> str:
+    joins = result["joins"]
+    cost = {join["agent"]: join["cost_seconds"] for join in joins}
+    share = cost[5] / cost[2]
+    rows = [
+        (
+            f"{join['agent']}.",
+            f"{join['adding_seconds']:.1f}",
+            f"{join['idle_seconds']:.1f}",
+            f"{join['cost_seconds']:.1f}",
+            ratio(join["cost_seconds"], cost[2]),
+        )
+        for join in joins
+    ]
+    return "\n\n".join(
+        [
+            "- " + judged(0.75 <= share <= 1.25, f"adding the fifth agent costs what the second did (± 25 %): {share:.2f}"),
+            table(["agent", "run that adds it, s", "same run once it is there, s", "cost, s", "of the second's"], rows),
+        ]
+    )
+
+
+def demo_times(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -> str:
+    cold, warm, again = (result[name]["seconds"] for name in ("cold", "warm", "again"))
+    steps = list(result["cold"]["steps"])
+    rows = [(step, *(f"{result[name]['steps'][step]:.0f}" for name in ("cold", "warm", "again"))) for step in steps] + [
+        ("all", cold, warm, again),
+        ("of the cold run", "1", ratio(warm, cold), ratio(again, cold)),
+    ]
+    return "\n\n".join(
+        [
+            "\n".join(
+                [
+                    "- " + judged(cold <= 1200, f"cold, with empty caches, at most 20 min: {cold / 60:.1f} min"),
+                    "- " + judged(warm <= 240, f"warm, hosts made anew, at most 4 min: {warm / 60:.1f} min"),
+                ]
+            ),
+            table(["step", "cold, s", "warm, s", "again at once, s"], rows),
+        ]
+    )
+
+
+def requests(counts: Mapping[str, int]) -> str:
+    return f"{sum(counts.values())} ({', '.join(f'{number} {verb}' for verb, number in counts.items())})"
+
+
+def cluster_modules(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -> str:
+    objects, base = result["objects"], result["apply_list"]["seconds"]
+    rows = [
+        (f"`kube_apply`, one call, {objects} new objects", "apply_list"),
+        ("again, nothing to change", "apply_list_again"),
+        (f"`kube_apply`, {objects} calls", "apply_each"),
+        ("again, nothing to change", "apply_each_again"),
+    ]
+    applied = [(what, f"{result[key]['seconds']:.2f}", ratio(result[key]["seconds"], base), requests(result[key]["requests"])) for what, key in rows]
+    for what, key in (("`kubectl apply --server-side` on the server", "kubectl_apply_seconds"), ("again", "kubectl_apply_again_seconds")):
+        applied.append((what, f"{result[key]:.2f}", ratio(result[key], base), "not counted"))
+    labels = [
+        ("`kube_node`, one call, all nodes", "label_list"),
+        ("again, nothing to change", "label_list_again"),
+        ("`kube_node`, a call for each", "label_each"),
+    ]
+    labelled = [
+        (what, f"{result[key]['seconds']:.2f}", ratio(result[key]["seconds"], result["label_list"]["seconds"]), requests(result[key]["requests"]))
+        for what, key in labels
+    ]
+    polled = result["wait_polling"]["seconds"]
+    waits = [("`kube_wait`", "wait_module"), ("`kube_info`, `until`, `delay: 1`", "wait_polling")]
+    waited = [(what, f"{result[key]['seconds']:.2f}", ratio(result[key]["seconds"], polled), f"{result[key]['requests']:.0f}") for what, key in waits]
+    return "\n\n".join(
+        [
+            table(["apply", "s", "ratio", "requests"], applied),
+            table(["label", "s", "ratio", "requests"], labelled),
+            "From the object's creation until the waiting play has ended, its own end included (median of 5):",
+            table(["wait", "s", "ratio", "requests in about 6 s"], waited),
+        ]
+    )
+
+
+SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], str]]] = {
+    "site_runs": site_runs,
+    "join_scale": join_scale,
+    "demo_times": demo_times,
+    "cluster_modules": cluster_modules,
+}
+
+
+def renewed(document: str, name: str, section: str) -> str:
+    """The document with what stands between the section's marks replaced."""
+    begin, end = f"<!-- {name}: written by `python3 -m benchmarks {name}` -->", f"<!-- {name}: end -->"
+    before, found_begin, rest = document.partition(begin)
+    _old, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"docs/performance.md lacks the marks {begin!r} and {end!r}")
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
