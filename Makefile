@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 COLLECTION := collections/ansible_collections/homelab/gpu
 PYTHON_FILES = $(shell git ls-files --cached --others --exclude-standard -- '*.py')
-TYPED_FILES = $(filter-out $(COLLECTION)/tests/% test_% %/test_% %/conftest.py conftest.py,$(PYTHON_FILES))
+TYPED_FILES = $(foreach file,$(PYTHON_FILES),$(if $(or $(filter test_% conftest.py,$(notdir $(file))),$(filter $(COLLECTION)/tests/%,$(file))),,$(file)))
 UNIT_TESTS = $(wildcard $(COLLECTION)/tests/unit lab demo tools)
 STEPS := python3 tools/steps.py --timings $(HOMELAB_GPU_CACHE)/timings.json
 
@@ -91,8 +91,8 @@ lint: .venv ## ruff, yamllint, ansible-lint, shellcheck
 	ansible-lint
 
 .PHONY: typecheck
-typecheck: .venv ## mypy over plugins and tools
-	mypy $(TYPED_FILES)
+typecheck: .venv ## mypy over plugins, lab and tools
+	@mypy $(TYPED_FILES)
 
 .PHONY: unit
 unit: .venv ## Python unit tests
