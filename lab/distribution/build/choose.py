@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 if str(CHECKOUT) not in sys.path:
@@ -29,13 +30,23 @@ RELEASES = CHECKOUT / "collections/ansible_collections/homelab/gpu/roles/k3s_art
 LIMIT_SECONDS = 3.0
 
 
+class StayWithHead(urllib.request.HTTPRedirectHandler):
+    """Ask the address that an answer leads to with HEAD, too: the default is to start the download."""
+
+    def redirect_request(self, *arguments: Any, **options: Any) -> urllib.request.Request | None:
+        request = super().redirect_request(*arguments, **options)
+        if request:
+            request.method = "HEAD"
+        return request
+
+
 def probe(url: str, limit: float = LIMIT_SECONDS) -> str | None:
     """None if a HEAD request is answered with success, else why not."""
     outcome = [f"no answer within {limit:g} s"]
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=limit):
+            with urllib.request.build_opener(StayWithHead).open(urllib.request.Request(url, method="HEAD"), timeout=limit):
                 outcome[0] = ""
         except urllib.error.HTTPError as error:
             outcome[0] = f"the server answered {error.code} {error.reason}".rstrip()
