@@ -125,8 +125,8 @@ tests: .venv # Unit tests, then scenarios, in one run whose last line sums up
 	@pytest $(UNIT_TESTS) tests/system
 
 .PHONY: bench
-bench: .venv ## Measure, and write docs/performance.md
-	pytest benchmarks
+bench: .venv ## Measure on a lab made anew, and write docs/performance.md
+	python3 -m benchmarks all
 
 .PHONY: clean
 clean: ## Remove what tools left in the checkout (not the lab, not the cache)
