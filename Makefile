@@ -130,5 +130,5 @@ bench: .venv ## Measure on a lab made anew, and write docs/performance.md
 
 .PHONY: clean
 clean: ## Remove what tools left in the checkout (not the lab, not the cache)
-	rm -rf dist junit .ansible .mypy_cache .pytest_cache .ruff_cache $(COLLECTION)/tests/output $(COLLECTION)/.ansible
+	rm -rf dist junit .timeline .ansible .mypy_cache .pytest_cache .ruff_cache $(COLLECTION)/tests/output $(COLLECTION)/.ansible
 	find . -name __pycache__ -type d -not -path './.lab/*' -prune -exec rm -rf {} +
