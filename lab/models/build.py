@@ -193,7 +193,11 @@ def build(output: Path, names: Sequence[str], suite: str, vendor: str, say: Call
             )
             for name in names
         ]
-        container_image.write_archive(done / "model-server.tar", images)
+        archive = done / "model-server.tar"
+        container_image.write_archive(archive, images)
+        with archive.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        (done / "archive.json").write_text(json.dumps({"size": archive.stat().st_size, "sha256": sha256}) + "\n")
         shutil.copyfile(app / f"models/{tiny_model.NAME}.gguf", done / f"{tiny_model.NAME}.gguf")
         done.chmod(0o755)
         done.rename(output)
@@ -210,7 +214,9 @@ def progress(total: int, started: float) -> Callable[[str], None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--print", action="store_true", help="print the result's place and whether it is there, as JSON; build nothing")
+    parser.add_argument(
+        "--print", action="store_true", help="print the image's name and its archive with size and sha256 (null before the build) as JSON; build nothing"
+    )
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
     try:
@@ -220,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = cache_root() / "images" / f"model-server-{key}"
         archive = output / "model-server.tar"
         if chosen.print:
-            print(json.dumps({"image": names[-1], "archive": str(archive), "built": archive.is_file()}))
+            known = json.loads((output / "archive.json").read_text()) if archive.is_file() else {"size": None, "sha256": None}
+            print(json.dumps({"image": names[-1], "archive": str(archive), **known}))
             return 0
         output.parent.mkdir(parents=True, exist_ok=True)
         with Path(f"{output}.lock").open("w") as lock:
