@@ -214,9 +214,7 @@ def progress(total: int, started: float) -> Callable[[str], None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--print", action="store_true", help="print the image's name and its archive with size and sha256 (null before the build) as JSON; build nothing"
-    )
+    parser.add_argument("--print", action="store_true", help="tell image, archive, size and sha256 as JSON (the last two null before a build)")
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
     try:
