@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import typing as t
-import unicodedata
 from dataclasses import dataclass, field
+
+from ansible_collections.homelab.gpu.plugins.plugin_utils._text_table import fit, width_of
 
 __all__ = ["SCHEMA", "STATUSES", "Recorder", "Result", "TaskInfo", "busy_seconds", "render_table", "slowest_tasks"]
 
@@ -249,20 +250,6 @@ def task_label(task: dict[str, t.Any]) -> str:
     return f"{role.rsplit('.', 1)[-1]} : {task['name']}" if role else task["name"]
 
 
-def _text_width(text: str) -> int:
-    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _fit(text: str, width: int) -> str:
-    """Pad or shorten to C(width) terminal cells; control characters would break the row."""
-    text = "".join(char if char.isprintable() else " " for char in text)
-    if _text_width(text) > width:
-        while _text_width(text) > width - 1:
-            text = text[:-1]
-        text += "…"
-    return text + " " * (width - _text_width(text))
-
-
 def _bar(share: float) -> str:
     eighths = round(max(0.0, min(1.0, share)) * _BAR_WIDTH * 8)
     full, rest = divmod(eighths, 8)
@@ -274,23 +261,23 @@ def render_table(document: dict[str, t.Any], *, slowest: int = 10) -> list[tuple
     """Lines of text, each with the worst thing it tells: C(failed), C(changed) or C(ok)."""
     phases = document["phases"]
     total = document["seconds"]
-    width = min(_NAME_WIDTH_MAX, max([_text_width("phase"), *(_text_width(phase["name"]) for phase in phases)], default=5))
+    width = min(_NAME_WIDTH_MAX, max([width_of("phase"), *(width_of(phase["name"]) for phase in phases)], default=5))
     title = document["playbook"] + (", check mode: nothing was changed" if document["check"] else "")
     lines = [(f"Timeline of {title}", "ok")]
-    lines.append((f"{_fit('phase', width)}  {'seconds':>8}  {'share':<{_BAR_WIDTH + 5}}  {'tasks':>5}  {'changed':>7}  {'failed':>6}", "ok"))
+    lines.append((f"{fit('phase', width)}  {'seconds':>8}  {'share':<{_BAR_WIDTH + 5}}  {'tasks':>5}  {'changed':>7}  {'failed':>6}", "ok"))
     for phase in phases:
         counts = phase["counts"]
         failed = counts["failed"] + counts["unreachable"]
         share = phase["seconds"] / total if total > 0 else 0.0
         row = (
-            f"{_fit(phase['name'], width)}  {phase['seconds']:>8.1f}  {_bar(share)} {share * 100:>3.0f}%"
+            f"{fit(phase['name'], width)}  {phase['seconds']:>8.1f}  {_bar(share)} {share * 100:>3.0f}%"
             f"  {len(phase['tasks']):>5}  {counts['changed']:>7}  {failed:>6}"
         )
         lines.append((row, "failed" if failed else "changed" if counts["changed"] else "ok"))
     counts = document["counts"]
     failed = counts["failed"] + counts["unreachable"]
     tasks = sum(len(phase["tasks"]) for phase in phases)
-    row = f"{_fit('total', width)}  {total:>8.1f}  {'':<{_BAR_WIDTH + 5}}  {tasks:>5}  {counts['changed']:>7}  {failed:>6}"
+    row = f"{fit('total', width)}  {total:>8.1f}  {'':<{_BAR_WIDTH + 5}}  {tasks:>5}  {counts['changed']:>7}  {failed:>6}"
     lines.append((row, "failed" if document["outcome"] != "ok" else "changed" if counts["changed"] else "ok"))
     if document["outcome"] not in ("ok", "failed"):
         lines.append((f"The run was {document['outcome']} before its end.", "failed"))

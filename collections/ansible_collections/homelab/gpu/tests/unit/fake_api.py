@@ -247,6 +247,8 @@ class FakeApi:
     def answer(self, method: str, path: str, query: dict[str, str], body: t.Any, content_type: str, accept: str) -> tuple[int, t.Any]:
         with self._lock:
             parts = [unquote(part) for part in path.strip("/").split("/")]
+            if path == "/version":
+                return 200, {"gitVersion": "v1.34.1+k3s1"}
             if path in ("/readyz", "/livez", "/healthz"):
                 return 200, "ok"
             if path == "/apis":
@@ -462,9 +464,9 @@ def selected(obj: Object, query: dict[str, str]) -> bool:
     for part in filter(None, (query.get("fieldSelector") or "").split(",")):
         key, _equals, value = part.partition("=")
         node: t.Any = obj
-        for step in key.split("."):
+        for step in key.rstrip("!").split("."):
             node = (node or {}).get(step)
-        if node != value:
+        if (node == value) == key.endswith("!"):
             return False
     return True
 
