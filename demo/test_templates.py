@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 def templates() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["split"] = lambda text, separator: text.split(separator)
+    environment.filters["realpath"] = os.path.realpath
     return environment
 
 

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What adding an agent costs, from the second to the fifth. Makes this checkout's lab anew, with six hosts, and removes it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from benchmarks.measured_lab import CHECKOUT, ansible_playbook, log, machine
+
+TITLE = "One more agent"
+SERVER: Final = "k3s-server"
+AGENTS: Final = ("k3s-worker", "k3s-worker-2", "k3s-worker-3", "k3s-worker-4", "k3s-worker-5")
+
+
+def write_inventory(folder: Path, agents: Sequence[str]) -> Path:
+    """The lab's settings with other hosts."""
+    settings = folder / "group_vars"
+    if not settings.is_symlink():
+        settings.symlink_to(CHECKOUT / "inventories/lab/group_vars")
+    groups = {"k3s_server": [SERVER], "k3s_agent": list(agents)}
+    children = {name: {"hosts": dict.fromkeys(groups[name])} for name in groups}
+    path = folder / "hosts.yml"
+    path.write_text(yaml.safe_dump({"k3s_cluster": {"children": children}, "gpu_node": {"hosts": {}}}))
+    return path
+
+
+def measure() -> dict[str, Any]:
+    about = machine()
+    joins = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        ansible_playbook("lab/down.yml")
+        try:
+            ansible_playbook("lab/up.yml", "-e", json.dumps({"lab_hosts": [SERVER, *AGENTS]}))
+            for number in range(1, len(AGENTS) + 1):
+                inventory = write_inventory(Path(name), AGENTS[:number])
+                arguments = ("-i", str(inventory), "-e", f"lab_directory={CHECKOUT}/.lab")
+                adding = ansible_playbook("playbooks/site.yml", *arguments)
+                idle = ansible_playbook("playbooks/site.yml", *arguments)
+                if number > 1:
+                    joins.append(
+                        {
+                            "agent": number,
+                            "adding_seconds": round(adding.seconds, 1),
+                            "idle_seconds": round(idle.seconds, 1),
+                            "cost_seconds": round(adding.seconds - idle.seconds, 1),
+                        }
+                    )
+                    log(f"  {joins[-1]}")
+        finally:
+            ansible_playbook("lab/down.yml")
+    return {**about, "joins": joins}
