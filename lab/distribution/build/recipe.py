@@ -152,7 +152,7 @@ def _k3s(work: Work) -> None:
 
 def _components(work: Work) -> None:
     link = f"{STRIPPED} -X main.VERSION=v{LOCAL_PATH_PROVISIONER}"
-    work.go_build(BUILD / "components", ["./cmd/coredns", "./cmd/fetch", LOCAL_PATH], link=link)
+    work.go_build(BUILD / "components", ["./cmd/coredns", "./cmd/fetch", "./cmd/pack", LOCAL_PATH], link=link)
 
 
 def _metrics_server(work: Work) -> None:
@@ -170,7 +170,7 @@ def image_name(name: str, tag: str) -> str:
 
 
 def airgap_name(arch: str) -> str:
-    return f"k3s-airgap-images-{arch}.tar"
+    return f"k3s-airgap-images-{arch}.tar.zst"
 
 
 def _images(work: Work) -> None:
@@ -200,7 +200,11 @@ def _images(work: Work) -> None:
         Image(image_name("local-path-provisioner", LOCAL_PATH_PROVISIONER), [layers["local-path-provisioner"]], entrypoint=["local-path-provisioner"]),
         Image(image_name("tools", "1"), [layers["tools"]], command=["/bin/sh"]),
     ]
-    container_image.write_archive(work.out / airgap_name(work.tools.arch), images)
+    archive = work.scratch / "images.tar"
+    container_image.write_archive(archive, images)
+    with archive.open("rb") as plain, (work.out / airgap_name(work.tools.arch)).open("wb") as packed, work.log.open("ab") as log:
+        if subprocess.run([str(parts["components"] / "pack")], stdin=plain, stdout=packed, stderr=log, check=False).returncode != 0:
+            raise BuildError("the images could not be compressed")
 
 
 SHIM = "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"
@@ -214,7 +218,7 @@ def parts() -> list[Part]:
     runc, components, metrics_server = BUILD / "runc", BUILD / "components", BUILD / "metrics-server"
     modules = {folder: (folder / "go.mod", folder / "go.sum") for folder in (DISTRIBUTION, runc, components, metrics_server)}
     cni = tuple(f"{CNI}/{name}" for name in CNI_PLUGINS)
-    programs = ("./cmd/coredns", "./cmd/fetch", LOCAL_PATH)
+    programs = ("./cmd/coredns", "./cmd/fetch", "./cmd/pack", LOCAL_PATH)
     pause = BUILD / "pause/pause.c"
     return [
         Part("runc", "compile runc", 30, modules[runc], _runc, module=runc, packages=("github.com/opencontainers/runc",)),
