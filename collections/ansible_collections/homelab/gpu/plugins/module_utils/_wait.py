@@ -18,7 +18,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed, pause_before_retry
+from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
 
@@ -91,13 +91,14 @@ class Tracker:
         self._verdicts: dict[str, Verdict] = {}
         self._first_uids: dict[str, str] = {}
         self._listed = False
-        self._absence = "not asked yet"
+        self._not_served: str | None = None
 
     # What the source tells
 
     def listed(self, objects: t.Iterable[Object], now: float) -> None:
         """A complete list; what happened since the last one is unknown, so nothing has been stable for any time."""
         self.satisfied_since = None
+        self._not_served = None
         fresh = {self._key(obj): obj for obj in objects if self._wanted(obj)}
         self._listed = True
         for key in [key for key in self._objects if key not in fresh]:
@@ -122,7 +123,7 @@ class Tracker:
         if not self._listed:
             self._timeline.add(now, why)
         self.listed([], now)
-        self._absence = why
+        self._not_served = why
 
     def lost(self) -> None:
         """The server cannot be asked: what was seen is history, not state."""
@@ -137,8 +138,10 @@ class Tracker:
 
     def missing(self) -> str:
         """What is not as wanted, as last seen."""
+        if self._not_served and self.selection.judge is not None:
+            return self._not_served
         if not self._listed:
-            return f"{self.selection.describe()}: {self._absence}"
+            return f"nothing was seen of {self.selection.describe()}"
         bad = [f"{key}: {verdict.what}" for key, verdict in self._verdicts.items() if not verdict.ok]
         if not self._verdicts and self.selection.judge is not None:
             return f"no {self.selection.describe()} found"
@@ -254,14 +257,18 @@ class _Source:
         # A watch that is cut is an everyday matter; only a server that cannot be asked is news
         if self._failures > 1 or not self._version:
             self._emit("lost", str(failure))
-        self._pause(min(pause_before_retry(failure, self._failures), max(_LONGEST_BACKOFF, getattr(failure, "retry_after", None) or 0.0)))
+        asked = getattr(failure, "retry_after", None)
+        self._pause(min(asked, _LONGEST_REQUEST) if asked is not None else self._backoff())
+
+    def _backoff(self) -> float:
+        return min(0.025 * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
 
     def _not_served(self, why: str) -> None:
         self._version = ""
         self._failures += 1
         self._client.forget_discovery()
         self._emit("not served", why)
-        self._pause(min(0.05 * 2**self._failures, _LONGEST_BACKOFF))
+        self._pause(self._backoff())
 
     def _pause(self, seconds: float) -> None:
         self._stop.wait(max(min(seconds, self._remaining()), 0.0))

@@ -1,0 +1,220 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import is_leftover, readiness
+
+Object = dict[str, t.Any]
+
+
+def thing(kind: str, status: Object | None = None, spec: Object | None = None, **metadata: t.Any) -> Object:
+    return {"kind": kind, "metadata": {"name": "x", **metadata}, "spec": spec or {}, "status": status or {}}
+
+
+def having(**conditions: str) -> Object:
+    return {"conditions": [{"type": kind, "status": value} for kind, value in conditions.items()]}
+
+
+NOT_READY = {
+    "type": "Ready",
+    "status": "False",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "reason": "KubeletNotReady",
+    "message": "NetworkPluginNotReady cni",
+}
+
+# object, ok, failed, words
+TABLE: list[tuple[str, Object, bool, bool, str]] = [
+    ("node ready", thing("Node", having(Ready="True")), True, False, "Ready=True"),
+    (
+        "node not ready",
+        thing("Node", {"conditions": [NOT_READY]}),
+        False,
+        False,
+        "Ready=False since 2026-01-01T00:00:00Z (KubeletNotReady NetworkPluginNotReady cni)",
+    ),
+    ("node unknown", thing("Node", having(Ready="Unknown")), False, False, "Ready=Unknown"),
+    ("node without status", thing("Node"), False, False, "no condition Ready yet"),
+    (
+        "node ready but tainted",
+        thing("Node", having(Ready="True"), {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}, {"key": "mine"}]}),
+        False,
+        False,
+        "Ready=True, tainted node.kubernetes.io/not-ready",
+    ),
+    (
+        "node cordoned is ready",
+        thing("Node", having(Ready="True"), {"unschedulable": True, "taints": [{"key": "node.kubernetes.io/unschedulable"}]}),
+        True,
+        False,
+        "Ready=True",
+    ),
+    ("being deleted", thing("Node", having(Ready="True"), deletionTimestamp="2026-01-01T00:00:00Z"), False, False, "is being deleted"),
+    (
+        "deployment rolled out",
+        thing("Deployment", {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, {"replicas": 2}, generation=2),
+        True,
+        False,
+        "2 of 2 updated, 2 available",
+    ),
+    (
+        "deployment of an older generation",
+        thing("Deployment", {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, {"replicas": 2}, generation=2),
+        False,
+        False,
+        "the controller has seen generation 1 of 2",
+    ),
+    (
+        "deployment with an old pod left",
+        thing("Deployment", {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}, {"replicas": 2}),
+        False,
+        False,
+        "2 of 2 updated, 3 available, 1 old still there",
+    ),
+    (
+        "deployment not available",
+        thing("Deployment", {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}, {"replicas": 1}),
+        False,
+        False,
+        "1 of 1 updated, 0 available",
+    ),
+    ("deployment scaled to zero", thing("Deployment", {"observedGeneration": 1}, {"replicas": 0}), True, False, "0 of 0 updated, 0 available"),
+    ("deployment unseen", thing("Deployment", {}, {"replicas": 0}), False, False, "not seen by its controller yet"),
+    (
+        "deployment past its deadline",
+        thing("Deployment", {"observedGeneration": 1, "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}),
+        False,
+        True,
+        "Progressing=False (ProgressDeadlineExceeded)",
+    ),
+    (
+        "stateful set",
+        thing(
+            "StatefulSet",
+            {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 2, "currentRevision": "a", "updateRevision": "a"},
+            {"replicas": 2},
+        ),
+        True,
+        False,
+        "2 of 2 updated, 2 of 2 ready",
+    ),
+    (
+        "stateful set on its way",
+        thing(
+            "StatefulSet",
+            {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 1, "currentRevision": "a", "updateRevision": "b"},
+            {"replicas": 2},
+        ),
+        False,
+        False,
+        "1 of 2 updated, 2 of 2 ready",
+    ),
+    (
+        "stateful set with a partition",
+        thing(
+            "StatefulSet",
+            {"observedGeneration": 1, "readyReplicas": 2, "updatedReplicas": 1, "currentRevision": "a", "updateRevision": "b"},
+            {"replicas": 2, "updateStrategy": {"rollingUpdate": {"partition": 1}}},
+        ),
+        True,
+        False,
+        "1 of 1 updated, 2 of 2 ready",
+    ),
+    (
+        "daemon set",
+        thing("DaemonSet", {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberAvailable": 3}),
+        True,
+        False,
+        "3 of 3 updated, 3 available",
+    ),
+    (
+        "daemon set on its way",
+        thing("DaemonSet", {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 2, "numberAvailable": 3}),
+        False,
+        False,
+        "2 of 3 updated, 3 available",
+    ),
+    (
+        "daemon set updated by hand",
+        thing("DaemonSet", {"observedGeneration": 1, "desiredNumberScheduled": 3, "numberAvailable": 3}, {"updateStrategy": {"type": "OnDelete"}}),
+        True,
+        False,
+        "3 of 3 available",
+    ),
+    ("pod ready", thing("Pod", {"phase": "Running", **having(Ready="True")}), True, False, "Ready=True"),
+    ("pod done", thing("Pod", {"phase": "Succeeded", **having(Ready="False")}), True, False, "Succeeded"),
+    (
+        "pod failed",
+        thing("Pod", {"phase": "Failed", "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}),
+        False,
+        True,
+        "Failed (c: exit code 3, Error)",
+    ),
+    ("pod evicted", thing("Pod", {"phase": "Failed", "reason": "Evicted", "message": "disk"}), False, True, "Failed (Evicted disk)"),
+    (
+        "pod without a node",
+        thing("Pod", {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}]}),
+        False,
+        False,
+        "Pending, PodScheduled=False (Unschedulable 0/3 nodes)",
+    ),
+    (
+        "pod without its image",
+        thing("Pod", {"phase": "Pending", "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}]}),
+        False,
+        False,
+        "Pending, c: ErrImagePull (no)",
+    ),
+    ("pod starting", thing("Pod", {"phase": "Running", **having(Ready="False")}), False, False, "Running, not ready"),
+    ("job complete", thing("Job", having(Complete="True")), True, False, "Complete"),
+    (
+        "job failed",
+        thing("Job", {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too often"}]}),
+        False,
+        True,
+        "Failed (BackoffLimitExceeded too often)",
+    ),
+    ("job at work", thing("Job", {"active": 1, "failed": 2}), False, False, "1 active, 0 succeeded, 2 failed"),
+    ("API service", thing("APIService", having(Available="True")), True, False, "Available=True"),
+    ("API service missing", thing("APIService", having(Available="False")), False, False, "Available=False"),
+    ("definition", thing("CustomResourceDefinition", having(Established="True", NamesAccepted="True")), True, False, "Established=True"),
+    ("definition in conflict", thing("CustomResourceDefinition", having(NamesAccepted="False")), False, True, "NamesAccepted=False"),
+    ("namespace", thing("Namespace", {"phase": "Active"}), True, False, "Active"),
+    ("claim", thing("PersistentVolumeClaim", {"phase": "Pending"}), False, False, "Pending"),
+    ("service", thing("Service", {}, {"type": "ClusterIP"}), True, False, "exists"),
+    ("load balancer", thing("Service", {"loadBalancer": {}}, {"type": "LoadBalancer"}), False, False, "no load balancer address yet"),
+    ("load balancer up", thing("Service", {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}, {"type": "LoadBalancer"}), True, False, "exists"),
+    ("config map", thing("ConfigMap"), True, False, "exists"),
+    ("unknown kind", thing("Widget", having(Ready="True")), True, False, "Ready=True"),
+    ("unknown kind without a condition", thing("Widget"), False, False, "no condition Ready yet"),
+]
+
+
+@pytest.mark.parametrize(("obj", "ok", "failed", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_readiness(obj: Object, ok: bool, failed: bool, words: str) -> None:
+    verdict = readiness(obj)
+    assert (verdict.ok, verdict.failed, verdict.what) == (ok, failed, words)
+
+
+@pytest.mark.parametrize(
+    ("reported", "ok", "words"),
+    [("v1.34.1+lab1", True, "Ready=True"), ("v1.33.0+lab1", False, "Ready=True, kubelet reports v1.33.0+lab1, not v1.34.1+lab1")],
+)
+def test_the_kubelet_itself_has_to_report_the_version(reported: str, ok: bool, words: str) -> None:
+    verdict = readiness(thing("Node", {**having(Ready="True"), "nodeInfo": {"kubeletVersion": reported}}), kubelet_version="v1.34.1+lab1")
+    assert (verdict.ok, verdict.what) == (ok, words)
+
+
+@pytest.mark.parametrize(
+    ("phase", "owner", "leftover"),
+    [("Failed", "ReplicaSet", True), ("Failed", "Job", False), ("Failed", None, False), ("Running", "ReplicaSet", False)],
+)
+def test_failed_pods_of_replacing_controllers_are_leftovers(phase: str, owner: str | None, leftover: bool) -> None:
+    owners = [{"kind": owner, "controller": True}] if owner else []
+    assert is_leftover(thing("Pod", {"phase": phase}, ownerReferences=owners)) is leftover
