@@ -25,9 +25,16 @@ class ActionModule(ActionBase):
             {
                 "lock_file": {"type": "path", "required": True},
                 "cache_dir": {"type": "path", "required": True},
-                "version": {"type": "str", "required": True},
-                "architectures": {"type": "list", "elements": "str", "required": True, "choices": list(ARCHITECTURES)},
-                "images": {"type": "list", "elements": "str", "default": []},
+                "wants": {
+                    "type": "list",
+                    "elements": "dict",
+                    "required": True,
+                    "options": {
+                        "version": {"type": "str", "required": True},
+                        "architecture": {"type": "str", "choices": list(ARCHITECTURES), "required": True},
+                        "images": {"type": "list", "elements": "str", "default": []},
+                    },
+                },
                 "parallel": {"type": "int", "default": 4},
                 "stall_seconds": {"type": "int", "default": 30},
                 "timeout_seconds": {"type": "int", "default": 1800},
@@ -40,11 +47,11 @@ class ActionModule(ActionBase):
             problems = "\n".join(f"  {what}; fix: {fix}" for what, fix in error.problems)
             return {**result, "failed": True, "msg": f"The lock file {options['lock_file']} is wrong:\n{problems}"}
 
-        artifacts: dict[str, list[dict[str, Any]]] = {}
+        artifacts: list[dict[str, Any]] = []
         missing: list[str] = []
-        for arch in options["architectures"]:
-            chosen, lacking = select(entries, version=options["version"], arch=arch, images=options["images"])
-            artifacts[arch] = [{**entry, "path": cache_path(cache, entry)} for entry in chosen]
+        for want in options["wants"]:
+            chosen, lacking = select(entries, version=want["version"], arch=want["architecture"], images=want["images"])
+            artifacts.append({"want": want, "files": [{**entry, "path": cache_path(cache, entry)} for entry in chosen]})
             missing.extend(lacking)
         if missing:
             lines = "\n".join(f"  {line}" for line in missing)
@@ -56,7 +63,7 @@ class ActionModule(ActionBase):
 
         wanted, problems = fetch_all(
             cache,
-            [entry for chosen in artifacts.values() for entry in chosen],
+            [entry for chosen in artifacts for entry in chosen["files"]],
             check_mode=self._task.check_mode,
             parallel=options["parallel"],
             stall_seconds=options["stall_seconds"],

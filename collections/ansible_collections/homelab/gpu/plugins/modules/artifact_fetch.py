@@ -13,7 +13,7 @@ short_description: Fill the controller's cache of artifacts from a lock file and
 version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
-  - Chooses from the lock file what hosts of the given architectures need, verifies what the cache has, and fetches what is missing, several files at once.
+  - Chooses from the lock file what hosts need, verifies what the cache has, and fetches what is missing, several files at once.
   - A file gets its name in the cache only after its size and sha256 were found right. Files that did not change since they were verified are not read again.
   - Runs on the controller, whatever host the task is for; use it with C(run_once).
 attributes:
@@ -32,20 +32,26 @@ options:
     description: Directory of the cache.
     type: path
     required: true
-  version:
-    description: K3s version to choose.
-    type: str
-    required: true
-  architectures:
-    description: Architectures to choose, each V(amd64) or V(arm64).
+  wants:
+    description: What hosts need.
     type: list
-    elements: str
+    elements: dict
     required: true
-  images:
-    description: Names of the image archives to choose.
-    type: list
-    elements: str
-    default: []
+    suboptions:
+      version:
+        description: K3s version.
+        type: str
+        required: true
+      architecture:
+        description: Architecture of the hosts.
+        type: str
+        choices: [amd64, arm64]
+        required: true
+      images:
+        description: Names of image archives.
+        type: list
+        elements: str
+        default: []
   parallel:
     description: How many files to fetch at once.
     type: int
@@ -65,17 +71,19 @@ EXAMPLES = r"""
   homelab.gpu.artifact_fetch:
     lock_file: artifacts.lock.yml
     cache_dir: /root/.cache/homelab-gpu/artifacts
-    version: v1.37.1+k3s1
-    architectures: [amd64]
-    images: [k3s-airgap-images]
+    wants:
+      - version: v1.37.1+k3s1
+        architecture: amd64
+        images: [k3s-airgap-images]
   run_once: true
 """
 
 RETURN = r"""
 artifacts:
-  description: For each architecture the chosen entries of the lock file, each with its C(path) in the cache.
+  description: For each C(want) its C(files), the chosen entries of the lock file, each with its C(path) in the cache.
   returned: success
-  type: dict
+  type: list
+  elements: dict
 fetched:
   description: Files that came, or in check mode would come, into the cache.
   returned: success

@@ -11,7 +11,8 @@ short_description: Bring verified files from the controller's cache to a host
 version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
-  - Asks the host in one call which files are missing or differ in size or sha256, sends only those, and has the host verify each one before it is renamed into its place.
+  - Asks the host in one call which files are missing or differ in size or sha256, sends only those, and has the
+    host verify each one before it is renamed into its place.
   - A second run is that one call. Files that did not change since they were verified are not read again.
   - The host fetches nothing itself. The controller's architecture does not matter.
 attributes:
@@ -169,7 +170,8 @@ class Installer:
             free = status.f_bavail * status.f_frsize
             if free < size + _RESERVE_BYTES:
                 self.module.fail_json(
-                    msg=f"{place} has {free // 2**20} MiB free and {(size + _RESERVE_BYTES) // 2**20} MiB are needed for {', '.join(missing)}: make room, then run again."
+                    msg=f"{place} has {free // 2**20} MiB free and {(size + _RESERVE_BYTES) // 2**20} MiB are needed "
+                    f"for {', '.join(missing)}: make room, then run again."
                 )
 
     def place(self, entry: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
   - Brings directories, files, links and absences to the wanted state, in this order, in one module process.
-  - Files are written beside their place with the final owner and mode and then renamed over it, so that nobody reads half a file, and a secret is never readable to
-    others, not even for a moment.
+  - Files are written beside their place with the final owner and mode and then renamed over it, so that nobody reads half a file,
+    and a secret is never readable to others, not even for a moment.
   - All options are checked before the first change.
 attributes:
   check_mode:

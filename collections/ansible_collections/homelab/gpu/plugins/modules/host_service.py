@@ -42,6 +42,10 @@ options:
     description: Variables that the running process must have been started with. If they differ, RV(outdated) is true; nothing is restarted for it.
     type: dict
     default: {}
+  stale:
+    description: Whether files of a running service were changed by the caller, so that RV(outdated) is true as well.
+    type: bool
+    default: false
   timeout_seconds:
     description: How long to wait for readiness.
     type: int
@@ -72,7 +76,7 @@ started:
   returned: always
   type: bool
 outdated:
-  description: Whether the process that runs now was started with other values than O(environment).
+  description: Whether the process that runs now was started with other settings, and so has to be restarted. Counts as a change, so that handlers are notified.
   returned: always
   type: bool
 reloaded:
@@ -199,11 +203,12 @@ class Service:
                     before = self.show()
                     self.systemctl("--no-block", "restart" if restart else "start", self.name)
                 now = self.wait(before, fresh=restart)
+        outdated = not start and (params["stale"] or self.outdated(now))
         return {
-            "changed": start or enable or reload,
+            "changed": start or enable or reload or outdated,
             "started": start,
             "reloaded": reload,
-            "outdated": not start and self.outdated(now),
+            "outdated": outdated,
             "waited_seconds": self.waited,
             "transitions": self.transitions,
             "status": {"active": now.active, "sub": now.sub, "pid": now.pid, "restarts": now.restarts, "started_at": now.started_at},
@@ -216,6 +221,7 @@ def argument_spec() -> dict[str, Any]:
         "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
         "enabled": {"type": "bool", "default": True},
         "environment": {"type": "dict", "default": {}},
+        "stale": {"type": "bool", "default": False},
         "timeout_seconds": {"type": "int", "default": 180},
         "max_restarts": {"type": "int", "default": 3},
         "fatal_patterns": {"type": "list", "elements": "str", "default": []},

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import ARCHITECTURES, LockError, select
+from ansible_collections.homelab.gpu.plugins.module_utils._preflight import AGENT_GROUP, SERVER_GROUP, Host, Site, check_all, report
+from ansible_collections.homelab.gpu.plugins.plugin_utils._artifact_cache import read_lock
+from ansible_collections.homelab.gpu.plugins.plugin_utils._kubeconfig import destination_problem
+
+_ROLES = ("host_preflight", "k3s_artifacts", "k3s_server", "k3s_agent")
+_PREFIXES = ("k3s_", "host_preflight_")
+_ROLES_DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
+
+
+class ActionModule(ActionBase):
+    """Gathers settings and facts of all hosts for the checks in module_utils/_preflight.py."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        _checked, arguments = self.validate_argument_spec({"facts_variable": {"type": "str", "required": True}, "server_variable": {"type": "str"}})
+        self._looked = arguments["facts_variable"]
+        self._server_variable = arguments["server_variable"]
+        self._locks: dict[str, list[dict[str, Any]] | LockError] = {}
+        self._load_roles()
+
+        findings = check_all(self._site())
+        errors = [finding for finding in findings if finding.severity == "error"]
+        result["findings"] = [vars(finding) for finding in findings]
+        result["warnings"] = [f"{item.host}: [{item.check}] {item.fact}. Fix: {item.fix}." for item in findings if item.severity != "error"]
+        if errors:
+            result.update(failed=True, msg=report(findings))
+        else:
+            result["msg"] = f"no problem on {len(self._in_play)} hosts"
+        return result
+
+    def _load_roles(self) -> None:
+        settings = self._load("host_preflight", "files", "site_settings.yml")
+        self._specs = {"site": settings}
+        self._defaults: dict[str, dict[str, Any]] = {}
+        for role in _ROLES:
+            self._specs[role] = self._load(role, "meta", "argument_specs.yml")["argument_specs"]["main"].get("options", {})
+            self._defaults[role] = self._load(role, "defaults", "main.yml", trusted=True) or {}
+
+    def _load(self, role: str, *path: str, trusted: bool = False) -> Any:
+        return self._loader.load_from_file(os.path.join(_ROLES_DIRECTORY, role, *path), cache="none", trusted_as_template=trusted)
+
+    def _site(self) -> Site:
+        groups = self._vars["groups"]
+        self._in_play = list(self._vars["ansible_play_hosts_all"])
+        names = list(dict.fromkeys([*groups.get(SERVER_GROUP, []), *groups.get(AGENT_GROUP, []), *self._in_play]))
+        hosts = [self._host(name) for name in names]
+        site = Site(hosts=hosts, specs=self._specs, prefixes=_PREFIXES, absent_server=self._absent_server())
+        for host in site.servers:
+            path = host.option("kubeconfig")
+            if isinstance(path, str) and path:
+                problem = destination_problem(os.path.expanduser(path))
+                if problem and problem not in site.kubeconfig_problems:
+                    site.kubeconfig_problems.append(problem)
+        return site
+
+    def _host(self, name: str) -> Host:
+        raw = dict(self._vars["hostvars"].raw_get(name))
+        known = {option for options in self._specs.values() for option in options}
+        ours = [variable for variable in raw if variable.startswith(_PREFIXES) and variable != self._looked]
+        host = Host(name=name, groups=list(raw.get("group_names", [])), in_play=name in self._in_play)
+        unresolved: dict[str, str] = {}
+        context = {**raw, "groups": self._vars["groups"], "hostvars": self._vars["hostvars"]}
+        host.variables = {variable: self._value(context, variable, unresolved) if variable in known else None for variable in ours}
+        options = {}
+        for role in ("host_preflight", "k3s_artifacts", host.role):
+            scope = {**self._defaults[role], "role_path": os.path.join(_ROLES_DIRECTORY, role), **context}
+            options[role] = {option: self._value(scope, option, unresolved) for option in self._specs[role] if option in scope}
+        host.options = options
+        # What a default cannot make of a broken or missing setting is told by the check of that setting.
+        host.unresolved = {variable: reason for variable, reason in unresolved.items() if variable in host.variables}
+
+        looked = self._value(context, self._looked, {}) if self._looked in context else None
+        if host.in_play and isinstance(looked, Mapping):
+            host.facts, host.clock = looked.get("host"), looked.get("clock")
+            if host.facts is None:
+                host.unreachable = " ".join(str(looked.get("msg") or looked.get("module_stderr") or "no reason was given").split())[:300]
+        if host.in_play:
+            self._judge_lock(host)
+        return host
+
+    def _value(self, variables: Mapping[str, Any], name: str, unresolved: dict[str, str]) -> Any:
+        try:
+            return self._templar.copy_with_new_env(available_variables=variables).template(variables[name])
+        except AnsibleError as error:
+            unresolved[name] = " ".join(str(error).split())[:200]
+            return None
+
+    def _judge_lock(self, host: Host) -> None:
+        options = host.options["k3s_artifacts"]
+        path, version, images = (options.get(f"k3s_artifacts_{name}") for name in ("lock_file", "version", "images"))
+        if not isinstance(path, str) or not isinstance(version, str) or not isinstance(images, list):
+            return
+        if path not in self._locks:
+            try:
+                self._locks[path] = read_lock(os.path.expanduser(path))
+            except LockError as error:
+                self._locks[path] = error
+        lock = self._locks[path]
+        if isinstance(lock, LockError):
+            host.lock_problems = lock.problems
+            return
+        arch = (host.facts or {}).get("architecture")
+        if arch in ARCHITECTURES:
+            _chosen, host.lock_missing = select(lock, version=version, arch=arch, images=images)
+
+    def _absent_server(self) -> str | None:
+        servers = self._vars["groups"].get(SERVER_GROUP, [])
+        if not servers or set(servers) & set(self._in_play) or not self._server_variable:
+            return None
+        answer = self._vars.get(self._server_variable)
+        if not isinstance(answer, Mapping):
+            return "it was not asked"
+        if answer.get("available"):
+            return None
+        return " ".join(str(answer.get("msg") or "it has no token yet").split())[:300]
