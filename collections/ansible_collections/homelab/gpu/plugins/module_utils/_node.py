@@ -11,7 +11,6 @@ import re
 import time
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import pause_before_retry
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 
@@ -26,6 +25,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _CONFLICT_ATTEMPTS = 20
+_CONFLICT_PAUSE = 0.01
 
 
 # Pure
@@ -202,7 +202,7 @@ def _hold(client: Client, node: Object, wish: Object, dry_run: bool, sleep: t.Ca
             attempt += 1
             if error.status != 409 or attempt >= _CONFLICT_ATTEMPTS:
                 raise
-            sleep(min(pause_before_retry(error, 1), 0.01 * attempt))
+            sleep(_CONFLICT_PAUSE)
             fresh = client.get(resource, wish["name"])
             if fresh is None:
                 raise KubeError(f"node {wish['name']} was removed from the cluster while it was being changed") from error

@@ -96,6 +96,8 @@ class FakeApi:
         self.page_size: int | None = None
         self.hooks: list[t.Callable[[str, Object], Object | None]] = []
         """Called with the verb and the object about to be stored; may return another, or raise ApiFailure."""
+        self.before: t.Callable[[str, str], None] | None = None
+        """Called with method and path of each request before it is looked at: the moment for another writer."""
         self.on_watch: t.Callable[[str], None] | None = None
         """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
         self.token: str | None = None
@@ -578,6 +580,8 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
             method = "WATCH" if query.get("watch") == "true" else self.command
             api.requests.append((method, self.path))
             api.headers.append(dict(self.headers))
+            if api.before is not None:
+                api.before(method, self.path)
             fault = next((fault for fault in api.faults if fault.matches(method, self.path)), None)
             if fault is not None:
                 fault.times -= 1
