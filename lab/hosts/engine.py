@@ -154,11 +154,12 @@ def other_labs(lab: Lab) -> list[dict[str, Any]]:
 
 
 def machine_before() -> dict[str, Any]:
-    tables = run_text("iptables-save")
-    return {"ip_forward": IP_FORWARD.read_text(encoding="ascii").strip(), "netavark_chains": ":NETAVARK" in tables, "hugetlb": (own.CGROUP / "hugetlb").is_dir()}
+    """What the first lab changes or adds on the machine, as it was before."""
+    absent = [str(path) for path in own.MACHINE_FOLDERS if not path.exists()]
+    return {"ip_forward": IP_FORWARD.read_text(encoding="ascii").strip(), "netavark_chains": ":NETAVARK" in run_text("iptables-save"), "absent": absent}
 
 
-def claim(lab: Lab, hosts: Sequence[str]) -> dict[str, Any]:
+def claim(lab: Lab, hosts: Sequence[str], image: host_image.Image) -> dict[str, Any]:
     """The lab's record with a subnet nobody else has, written before anything is made from it."""
     with locked(Path("/run")):
         record = read_json(lab.record)
@@ -166,16 +167,15 @@ def claim(lab: Lab, hosts: Sequence[str]) -> dict[str, Any]:
         if not record:
             used = networks_in_use(json.loads(run_text("ip", "-json", "-4", "route", "show", "table", "all")), json.loads(run_text("ip", "-json", "-4", "address")))
             used += [ipaddress.IPv4Network(other["subnet"]) for other in others if "subnet" in other]
-            record = {"id": lab.id, "checkout": str(lab.checkout), "subnet": str(choose_subnet(lab.id, used)), "hosts": {}}
+            record = {"id": lab.id, "checkout": str(lab.checkout), "subnet": str(choose_subnet(lab.id, used)), "image_stores": [], "hosts": {}}
+        # Hosts made from an earlier image go on using its store
+        record["image_stores"] = list(dict.fromkeys([*record.get("image_stores", []), str(image.store)]))
         subnet = ipaddress.IPv4Network(record["subnet"])
         record["hosts"] = assign_addresses(hosts, subnet, record["hosts"])
         for folder in (lab.state_root, lab.state, lab.run_root, lab.run):
             folder.mkdir(mode=0o700, exist_ok=True)
-        machine = lab.run_root / "machine.json"
-        if not others or not machine.exists():
-            machine_state = machine_before() if not machine.exists() else None
-            if machine_state is not None:
-                write(machine, json.dumps(machine_state) + "\n", 0o600)
+        if not (lab.run_root / "machine.json").exists():
+            write(lab.run_root / "machine.json", json.dumps(machine_before()) + "\n", 0o600)
         write(lab.record, json.dumps(record, indent=2) + "\n", 0o600)
     return record
 
@@ -238,7 +238,7 @@ def write_files(lab: Lab, record: Mapping[str, Any], report: Report) -> None:
     changed = [
         write(lab.state / "containers.conf", own.containers_conf(lab)),
         write(lab.state / "networks" / f"{lab.name}.json", own.network_config(lab, subnet)),
-        write(own.wrapper_path(lab), own.wrapper(lab), 0o755),
+        write(own.wrapper_path(lab), own.wrapper(lab, record["image_stores"]), 0o755),
         write(lab.dot_lab / "podman", f'#!/bin/sh\nexec {own.wrapper_path(lab)} "$@"\n', 0o755),
         write(lab.dot_lab / "known_hosts", known_hosts(lab, hosts), 0o600),
     ]
@@ -421,17 +421,12 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
 
     require_commands()
     with report.timed("settings"):
-        record = claim(lab, wanted)
+        record = claim(lab, wanted, image)
         addresses: dict[str, str] = record["hosts"]
         write_files(lab, record, report)
         if own.start_keeper(lab):
             report.actions.append("make the lab's mount namespace")
             states = host_states(lab)
-    with report.timed("image"):
-        if any(host not in states for host in wanted) and own.podman(lab, "image", "exists", image.reference, check=False).returncode != 0:
-            own.podman(lab, "import", "--quiet", "--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3", str(image.archive), image.reference)
-            report.actions.append(f"import the image {image.reference}")
-
     def bring_up(host: str) -> str | None:
         action = None
         if host in states and states[host].state in ("created", "configured"):
@@ -512,9 +507,10 @@ def leave_machine(lab: Lab) -> None:
     if machine:
         if not machine["netavark_chains"] and shutil.which("iptables-save"):
             own.remove_netavark_base()
-        if not machine["hugetlb"] and not own.cgroup_v2() and (own.CGROUP / "hugetlb").is_dir():
-            # A plain folder of the machine's tmpfs: the tree itself was only mounted in the labs' namespaces
-            (own.CGROUP / "hugetlb").rmdir()
+        for path in map(Path, machine["absent"]):
+            # Mount points of the labs' namespaces; somebody else may have put something into one since
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
         bridges = [path for path in Path("/sys/class/net").iterdir() if (path / "bridge").is_dir()]
         if machine["ip_forward"] == "0" and not bridges:
             IP_FORWARD.write_text("0\n", encoding="ascii")
@@ -605,13 +601,13 @@ def list_labs(lab: Lab) -> Report:
 
 def make_image(check: bool) -> Report:
     image = host_image.wanted_image(host_image.default_cache())
-    report = Report(before={"image": str(image.archive) if image.built else "absent"}, after={"image": str(image.archive)}, facts={"image": str(image.archive)})
+    report = Report(before={"image": str(image.store) if image.built else "absent"}, after={"image": str(image.store)})
     if image.built:
         return report
     if not check:
         with report.timed("build"):
-            host_image.build(image)
-    report.actions.append(f"build {image.archive}")
+            host_image.build(image, lambda line: print(f"host image: {line}", file=sys.stderr, flush=True))
+    report.actions.append(f"build {image.store}")
     return report
 
 
@@ -639,7 +635,7 @@ def main(arguments: Sequence[str]) -> int:
                 if options.command == "up":
                     image = host_image.wanted_image(host_image.default_cache())
                     if not image.built and not options.check:
-                        raise LabError(f"The host image is not built: {image.archive}. Run lab/up.yml, which builds it.")
+                        raise LabError(f"The host image is not built: {image.store}. Run lab/up.yml, which builds it.")
                     report = up(lab, json.loads(options.hosts), image, options.distribution, options.artifacts_lock, options.check)
                 elif options.command == "down":
                     report = remove_host(lab, options.host, options.check) if options.host else down(lab, options.check)

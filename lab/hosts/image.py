@@ -1,7 +1,10 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The root file system of a lab host, made by mmdebstrap from the machine's own package sources and kept by its recipe's hash."""
+"""The image of a lab host, made by mmdebstrap from the machine's own package sources and kept by its recipe's hash.
+
+It is kept as a podman image store, which each lab uses read-only beside its own storage: a new lab copies nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ import io
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +38,8 @@ OPTIONS = (
 )
 # What of the machine's way to its package sources the build needs too
 APT_SETTINGS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
+# The lines of mmdebstrap which say where it is
+STAGES = ("I: running apt-get", "I: downloading", "I: extracting", "I: installing", "I: creating", "I: success")
 
 
 @dataclass(frozen=True)
@@ -123,18 +129,18 @@ class Image:
     """The image which the recipe asks for on this machine, built or not."""
 
     reference: str
-    archive: Path
+    store: Path
     codename: str
 
     @property
     def built(self) -> bool:
-        return self.archive.exists()
+        return self.store.is_dir()
 
 
 def wanted_image(cache: Path, recipe: Path = RECIPE) -> Image:
     identity, codename = distribution_of(Path("/etc/os-release").read_text(encoding="utf-8"))
     key = recipe_hash(recipe, identity, codename, platform.machine())
-    return Image(f"localhost/homelab-gpu-lab-host:{codename}-{key}", cache / "images" / f"lab-host-{codename}-{key}.tar", codename)
+    return Image(f"localhost/homelab-gpu-lab-host:{codename}-{key}", cache / "images" / f"lab-host-{codename}-{key}", codename)
 
 
 def default_cache() -> Path:
@@ -159,34 +165,63 @@ def _apt_options() -> list[str]:
     return [f"--aptopt={line.rstrip(';')}" for line in dump.splitlines() if not line.endswith('"";')]
 
 
-def build(image: Image, recipe: Path = RECIPE) -> bool:
-    """Make the image's archive if it is missing; True if it was made."""
-    image.archive.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one_builder(image.archive.parent):
+def _make_root(image: Image, recipe: Path, folder: Path, archive: Path, say: Callable[[str], None]) -> None:
+    listing = subprocess.run(["apt-get", "indextargets"], capture_output=True, text=True, check=True).stdout
+    mirrors = sources_for(image.codename, parse_index_targets(listing))
+    overlay = folder / "files.tar"
+    overlay.write_bytes(overlay_archive(recipe / "files"))
+    finish = folder / "finish.sh"
+    finish.write_bytes((recipe / "finish.sh").read_bytes())
+    command = [
+        "mmdebstrap",
+        *OPTIONS,
+        *_apt_options(),
+        f"--include={','.join(read_packages(recipe / 'packages.txt'))}",
+        f"--customize-hook=tar-in {overlay} /",
+        f'--customize-hook=chroot "$1" sh -s <{finish}',
+        image.codename,
+        str(archive),
+        *mirrors,
+    ]
+    last: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            last = [*last[-30:], line]
+            if line.startswith(STAGES):
+                say(line[3:].strip())
+    if process.returncode != 0:
+        raise LabError(f"mmdebstrap failed ({process.returncode}); its last words:\n{''.join(last)}")
+
+
+def _import(image: Image, archive: Path, store: Path) -> None:
+    """In a mount namespace of its own, so that podman leaves no mount behind."""
+    # podman refuses a run directory of more than 50 characters
+    with tempfile.TemporaryDirectory(prefix="hl-", dir="/run") as name:
+        settings = Path(name) / "containers.conf"
+        settings.write_text(
+            f'[engine]\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{name}/tmp"\n[network]\nnetwork_config_dir = "{name}/networks"\n', encoding="utf-8"
+        )
+        command = ["unshare", "--mount", "podman", "--root", str(store), "--runroot", f"{name}/run", "--storage-driver", "overlay", "import", "--quiet"]
+        command += ["--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3", str(archive), image.reference]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CONTAINERS_CONF": str(settings)})
+    if done.returncode != 0:
+        raise LabError(f"podman could not import the image ({done.returncode}): {done.stderr.strip()[-2000:]}")
+
+
+def build(image: Image, say: Callable[[str], None], recipe: Path = RECIPE) -> bool:
+    """Make the image if it is missing; True if it was made."""
+    image.store.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one_builder(image.store.parent):
         if image.built:
             return False
-        listing = subprocess.run(["apt-get", "indextargets"], capture_output=True, text=True, check=True).stdout
-        mirrors = sources_for(image.codename, parse_index_targets(listing))
-        with tempfile.TemporaryDirectory(prefix="homelab-gpu-lab-image-") as folder:
-            overlay = Path(folder) / "files.tar"
-            overlay.write_bytes(overlay_archive(recipe / "files"))
-            finish = Path(folder) / "finish.sh"
-            finish.write_bytes((recipe / "finish.sh").read_bytes())
-            partial = image.archive.with_name(f".{image.archive.name}.partial")
-            command = [
-                "mmdebstrap",
-                *OPTIONS,
-                *_apt_options(),
-                f"--include={','.join(read_packages(recipe / 'packages.txt'))}",
-                f"--customize-hook=tar-in {overlay} /",
-                f'--customize-hook=chroot "$1" sh -s <{finish}',
-                image.codename,
-                str(partial),
-                *mirrors,
-            ]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode != 0:
-                partial.unlink(missing_ok=True)
-                raise LabError(f"mmdebstrap failed ({done.returncode}); its last words:\n{done.stderr[-2000:]}")
-            partial.rename(image.archive)
+        partial = image.store.with_name(f".{image.store.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=image.store.parent) as name:
+            folder = Path(name)
+            archive = folder / "root.tar"
+            _make_root(image, recipe, folder, archive, say)
+            say("importing into podman")
+            _import(image, archive, partial)
+        partial.rename(image.store)
     return True

@@ -25,6 +25,8 @@ from lab.hosts.identity import Lab, LabError
 CGROUP = Path("/sys/fs/cgroup")
 # Folders outside the lab's own which podman and crun write to; the namespace has its own ones
 PRIVATE_RUN_FOLDERS = ("containers", "crun", "netns")
+# What the labs make on the machine outside their own folders: empty mount points
+MACHINE_FOLDERS = (CGROUP / "hugetlb", *(Path("/run") / name for name in PRIVATE_RUN_FOLDERS))
 
 KEEPER_SCRIPT = r"""
 set -eu
@@ -43,7 +45,7 @@ exec -a "$1" sleep infinity
 
 WRAPPER_PLAIN = """#!/bin/sh
 # podman of the lab {lab}: its own storage, network and settings
-exec env CONTAINERS_CONF={conf} NETAVARK_FW=iptables podman --root {root} --runroot {runroot} --storage-driver overlay "$@"
+exec env CONTAINERS_CONF={conf} NETAVARK_FW=iptables podman --root {root} --runroot {runroot} --storage-driver overlay{stores} "$@"
 """
 
 WRAPPER_NAMESPACE = """#!/bin/sh
@@ -53,7 +55,7 @@ if ! grep -qs {name} "/proc/${{pid:-none}}/cmdline"; then
   echo "The lab is not up: run ansible-playbook lab/up.yml" >&2
   exit 125
 fi
-exec nsenter --target "$pid" --mount --wd="$PWD" env CONTAINERS_CONF={conf} NETAVARK_FW=iptables podman --root {root} --runroot {runroot} --storage-driver overlay "$@"
+exec nsenter --target "$pid" --mount --wd="$PWD" env CONTAINERS_CONF={conf} NETAVARK_FW=iptables podman --root {root} --runroot {runroot} --storage-driver overlay{stores} "$@"
 """
 
 
@@ -103,7 +105,7 @@ def network_config(lab: Lab, subnet: ipaddress.IPv4Network) -> str:
     )
 
 
-def wrapper(lab: Lab) -> str:
+def wrapper(lab: Lab, image_stores: Sequence[str]) -> str:
     template = WRAPPER_PLAIN if cgroup_v2() else WRAPPER_NAMESPACE
     return template.format(
         lab=lab.id,
@@ -112,6 +114,7 @@ def wrapper(lab: Lab) -> str:
         conf=lab.state / "containers.conf",
         root=lab.state / "storage",
         runroot=lab.run / "storage",
+        stores="".join(f" --storage-opt {shlex.quote(f'overlay.imagestore={store}')}" for store in image_stores),
     )
 
 
