@@ -35,10 +35,12 @@ setup: ## Install what is missing: Debian packages (as root) and the Python envi
 
 .PHONY: demo
 demo: ## From nothing to a model's answer out of a cluster on this machine
+	@command -v python3 >/dev/null || tools/setup.sh
 	@$(STEPS) --title demo setup=90='make setup' lab-up=400='make lab-up' site=90='make site' demo=60='make demo-deploy'
 
 .PHONY: test
 test: ## Everything that CI runs
+	@command -v python3 >/dev/null || tools/setup.sh
 	@$(STEPS) --title test setup=90='make setup' lint=30='make lint' typecheck=20='make typecheck' docs=10='make docs' build=20='make build' sanity=30='make sanity' \
 	  go-test=120='make go-test' tests=900='make tests'
 
