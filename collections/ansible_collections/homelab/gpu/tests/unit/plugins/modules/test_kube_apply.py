@@ -1,0 +1,287 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.homelab.gpu.tests.unit.fake_api import ApiFailure, FakeApi, Fault
+
+Object = dict[str, t.Any]
+Run = t.Callable[..., Object]
+
+
+def config_map(name: str = "c", namespace: str | None = None, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, "data": data}
+
+
+def namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def widget(name: str = "w") -> Object:
+    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": 1}}
+
+
+DEFINITION: Object = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.example.com"},
+    "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"}, "versions": [{"name": "v1"}]},
+}
+ESTABLISHED: Object = {"conditions": [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]}
+
+
+def outcomes(result: Object) -> list[tuple[str, str]]:
+    assert not result.get("failed"), result["msg"]
+    return [(entry["name"], entry["result"]) for entry in result["results"]]
+
+
+def test_create_change_and_leave_alone(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", definitions=[config_map(a="1"), config_map("d", b="2")])
+    assert (result["changed"], outcomes(result)) == (True, [("c", "created"), ("d", "created")])
+    result = run_module("kube_apply", definitions=[config_map(a="2"), config_map("d", b="2")])
+    assert (result["changed"], outcomes(result)) == (True, [("c", "changed"), ("d", "unchanged")])
+    result = run_module("kube_apply", definitions=[config_map(a="2"), config_map("d", b="2")])
+    assert (result["changed"], outcomes(result), result["diff"]) == (False, [("c", "unchanged"), ("d", "unchanged")], [])
+    assert api.find("ConfigMap", "c")["data"] == {"a": "2"}
+
+
+def test_fields_no_longer_given_are_removed_and_those_of_others_kept(api: FakeApi, run_module: Run) -> None:
+    api.put({**config_map(theirs="1"), "metadata": {"name": "c", "namespace": "default", "labels": {"x": "y"}}})
+    run_module("kube_apply", definitions=[config_map(mine="1", more="2")])
+    run_module("kube_apply", definitions=[config_map(mine="1")])
+    found = api.find("ConfigMap", "c")
+    assert (found["data"], found["metadata"]["labels"]) == ({"theirs": "1", "mine": "1"}, {"x": "y"})
+
+
+def test_taking_over_without_a_change_is_no_change(api: FakeApi, run_module: Run) -> None:
+    """The first apply of what is there already only adds bookkeeping."""
+    api.put(config_map(a="1"))
+    result = run_module("kube_apply", definitions=[config_map(a="1")])
+    assert (result["changed"], outcomes(result)) == (False, [("c", "unchanged")])
+    assert api.find("ConfigMap", "c")["metadata"]["managedFields"]
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_two_requests_for_each_object_on_one_connection(api: FakeApi, run_module: Run, count: int) -> None:
+    run_module("kube_apply", definitions=[config_map(f"c{number}", a="1") for number in range(count)])
+    assert (len(api.requests), api.connections) == (2 * count, 1)
+
+
+def test_order_namespace_and_default_namespace(api: FakeApi, run_module: Run) -> None:
+    result = run_module(
+        "kube_apply", namespace="models", definitions=[config_map("given", "other"), config_map("none"), namespace("models"), namespace("other")]
+    )
+    assert [(entry["namespace"], entry["name"]) for entry in result["results"]] == [("", "models"), ("", "other"), ("other", "given"), ("models", "none")]
+
+
+def test_files_and_directories(api: FakeApi, run_module: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yml").write_text(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: '1'}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}"
+    )
+    assert outcomes(run_module("kube_apply", src=[str(tmp_path)])) == [("a", "created"), ("b", "created")]
+
+
+def test_diff_without_noise(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[config_map(a="1")])
+    (entry,) = run_module("kube_apply", diff=True, definitions=[config_map(a="2")])["diff"]
+    assert entry["before"] == config_map(namespace="default", a="1")
+    assert entry["after"] == config_map(namespace="default", a="2")
+    assert entry["before_header"] == "ConfigMap c"
+
+
+def test_secrets_appear_nowhere(api: FakeApi, run_module: Run) -> None:
+    def secret(value: str) -> Object:
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": value}}
+
+    for value in ("correct-horse", "battery-staple"):
+        result = run_module("kube_apply", diff=True, definitions=[secret(value)])
+        assert result["changed"] is True
+        assert "horse" not in str(result)
+        assert "staple" not in str(result)
+    api.faults.append(Fault(method="PATCH", status=422, reason="Invalid", message="password battery-staple is too well known"))
+    result = run_module("kube_apply", definitions=[secret("battery-staple")])
+    assert result["failed"] is True
+    assert "staple" not in str(result)
+
+
+# Check mode
+
+
+def test_check_mode_predicts_and_changes_nothing(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[config_map(a="1"), config_map("same", a="1")])
+    before = api.find("ConfigMap", "c")
+    result = run_module("kube_apply", check_mode=True, diff=True, definitions=[config_map(a="2"), config_map("same", a="1"), config_map("new", a="1")])
+    assert outcomes(result) == [("c", "changed"), ("same", "unchanged"), ("new", "created")]
+    assert [entry["before_header"] for entry in result["diff"]] == ["ConfigMap c", "ConfigMap new"]
+    assert api.find("ConfigMap", "c") == before
+    with pytest.raises(KeyError):
+        api.find("ConfigMap", "new")
+
+
+def test_check_mode_predicts_what_needs_a_new_namespace_or_kind(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", check_mode=True, definitions=[namespace("new"), config_map("c", "new", a="1"), DEFINITION, widget()])
+    assert outcomes(result) == [("new", "created"), ("widgets.example.com", "created"), ("c", "created"), ("w", "created")]
+    assert {key[1] for key in api.objects} == {"Namespace"}
+
+
+def test_check_mode_shows_what_the_server_would_refuse(api: FakeApi, run_module: Run) -> None:
+    def refuse(_verb: str, _obj: Object) -> t.NoReturn:
+        raise ApiFailure(403, "Forbidden", "denied by policy")
+
+    api.hooks.append(refuse)
+    assert "denied by policy" in run_module("kube_apply", check_mode=True, definitions=[config_map()])["msg"]
+
+
+# Custom kinds
+
+
+def test_a_definition_is_established_before_its_objects_come(api: FakeApi, run_module: Run) -> None:
+    api.on_watch = lambda _path: api.change("CustomResourceDefinition", "widgets.example.com", status=ESTABLISHED)
+    result = run_module("kube_apply", definitions=[widget(), DEFINITION])
+    assert outcomes(result) == [("widgets.example.com", "created"), ("w", "created")]
+    assert outcomes(run_module("kube_apply", definitions=[widget(), DEFINITION])) == [("widgets.example.com", "unchanged"), ("w", "unchanged")]
+    assert api.count("WATCH") == 1
+
+
+def test_unknown_kinds_are_named(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", definitions=[config_map(), widget()])
+    assert "does not serve kind Widget of example.com/v1" in result["msg"]
+    assert [entry["result"] for entry in result["results"]] == ["created"]
+
+
+# Errors
+
+
+def test_conflicts_name_their_managers(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", field_manager="someone", definitions=[config_map(a="1")])
+    result = run_module("kube_apply", definitions=[config_map(a="2")])
+    assert (result["failed"], result["status"], result["conflicts"]) == (True, 409, [{"manager": "someone", "fields": [".data.a"]}])
+    assert "ConfigMap c (definitions[0]): other field managers own fields of this definition: someone owns .data.a" in result["msg"]
+    assert api.find("ConfigMap", "c")["data"] == {"a": "1"}
+    assert outcomes(run_module("kube_apply", force_conflicts=True, definitions=[config_map(a="2")])) == [("c", "changed")]
+
+
+def test_agreeing_managers_do_not_conflict(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", field_manager="someone", definitions=[config_map(a="1")])
+    assert outcomes(run_module("kube_apply", definitions=[config_map(a="1")])) == [("c", "unchanged")]
+
+
+def test_a_missing_namespace_is_named(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", definitions=[config_map("c", "nowhere")])
+    assert "ConfigMap nowhere/c (definitions[0]): the namespace nowhere does not exist; apply a Namespace with it" in result["msg"]
+
+
+def test_immutable_fields_are_named(api: FakeApi, run_module: Run) -> None:
+    def refuse(_verb: str, _obj: Object) -> t.NoReturn:
+        raise ApiFailure(
+            422, "Invalid", "ConfigMap is invalid", [{"reason": "FieldValueForbidden", "message": "Forbidden: field is immutable when set", "field": "data"}]
+        )
+
+    api.put(config_map(a="1"))
+    api.hooks.append(refuse)
+    result = run_module("kube_apply", definitions=[config_map(a="2")])
+    assert "data cannot be changed in an existing object; delete it first" in result["msg"]
+    assert result["causes"][0]["field"] == "data"
+
+
+def test_an_object_that_is_being_deleted_is_not_touched(api: FakeApi, run_module: Run) -> None:
+    api.put({**config_map(a="1"), "metadata": {"name": "c", "namespace": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    result = run_module("kube_apply", definitions=[config_map(a="2")])
+    assert "ConfigMap c is being deleted" in result["msg"]
+    assert api.count("PATCH") == 0
+
+
+def test_what_was_done_before_an_error_is_told(api: FakeApi, run_module: Run) -> None:
+    api.faults.append(Fault(method="PATCH", path="/d?", status=403, reason="Forbidden", message="no"))
+    result = run_module("kube_apply", definitions=[config_map(), config_map("d"), config_map("e")])
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert [entry["name"] for entry in result["results"]] == ["c"]
+
+
+def test_the_wrong_cluster_is_left_alone(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", cluster_uid="another", definitions=[config_map()])
+    assert "wrong cluster" in result["msg"]
+    assert api.count("PATCH") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "there is nothing to apply"),
+        ({"definitions": [config_map(), {"kind": "ConfigMap"}]}, "definitions[1]: apiVersion is missing"),
+        ({"src": ["/nonexistent"]}, "src: there is no file or directory /nonexistent"),
+        ({"definitions": [config_map()], "state": "gone"}, "value of state must be one of"),
+        ({"definitions": [config_map()], "timeout_seconds": 0}, "timeout_seconds is 0"),
+        ({"definitions": [config_map()], "field_manager": ""}, "field_manager has to be"),
+        ({"definitions": [config_map()], "force": True}, "Unsupported parameters"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(api: FakeApi, run_module: Run, options: Object, words: str) -> None:
+    result = run_module("kube_apply", **options)
+    assert result["failed"] is True
+    assert words in result["msg"]
+    assert api.requests == []
+
+
+# Deleting
+
+
+def test_absent(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[namespace("models"), config_map("c", "models")])
+    result = run_module("kube_apply", state="absent", definitions=[namespace("models"), config_map("c", "models"), config_map("never")])
+    assert outcomes(result) == [("never", "absent"), ("c", "deleted"), ("models", "deleted")]
+    assert run_module("kube_apply", state="absent", definitions=[namespace("models"), config_map("c", "models")])["changed"] is False
+
+
+def test_absent_of_an_unknown_kind_is_done(api: FakeApi, run_module: Run) -> None:
+    assert outcomes(run_module("kube_apply", state="absent", definitions=[widget()])) == [("w", "absent")]
+
+
+def test_absent_in_check_mode(api: FakeApi, run_module: Run) -> None:
+    api.put(config_map(a="1"))
+    result = run_module("kube_apply", check_mode=True, state="absent", definitions=[config_map()])
+    assert (result["changed"], outcomes(result)) == (True, [("c", "deleted")])
+    assert result["diff"][0]["after"] == {}
+    assert api.find("ConfigMap", "c")
+
+
+def test_absent_waits_for_finalizers(api: FakeApi, run_module: Run) -> None:
+    api.put({**config_map(), "metadata": {"name": "c", "namespace": "default", "finalizers": ["x/y"]}})
+    api.on_watch = lambda _path: api.drop("ConfigMap", "c")
+    result = run_module("kube_apply", state="absent", wait=True, definitions=[config_map()])
+    assert outcomes(result) == [("c", "deleted")]
+    assert [entry["what"] for entry in result["transitions"]] == ["c: being deleted since 2026-01-01T00:01:00Z, held by finalizers x/y", "c: gone"]
+
+
+# Waiting
+
+
+def deployment(image: str = "a") -> Object:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1, "image": image}}
+
+
+def test_wait_until_rolled_out(api: FakeApi, run_module: Run) -> None:
+    api.on_watch = lambda _path: api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+    result = run_module("kube_apply", wait=True, definitions=[deployment(), config_map()])
+    assert outcomes(result) == [("c", "created"), ("web", "created")]
+    assert result["transitions"][-1]["what"] == "web: 1 of 1 updated, 1 available"
+    assert result["waited_seconds"] >= 0
+
+
+def test_check_mode_does_not_wait(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", check_mode=True, wait=True, definitions=[deployment()])
+    assert "waited_seconds" not in result
+
+
+def test_a_failed_job_ends_the_wait(api: FakeApi, run_module: Run) -> None:
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {}}
+    api.on_watch = lambda _path: api.change("Job", "j", status={"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]})
+    result = run_module("kube_apply", wait=True, timeout_seconds=600, definitions=[job])
+    assert (result["failed"], result["timed_out"], result["changed"]) == (True, False, True)
+    assert "j: Failed (BackoffLimitExceeded)" in result["msg"]
