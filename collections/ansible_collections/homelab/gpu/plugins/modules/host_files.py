@@ -21,7 +21,7 @@ attributes:
     description: Says what would be changed without changing it.
   diff_mode:
     support: full
-    description: Shows content, modes and links; of the files in O(secret_files) only which lines differ, without their values.
+    description: Shows content, modes and links; of the files in O(secret_files) which lines differ, without their values.
 options:
   directories:
     description: Directories to exist. Missing parents are made with mode V(0755).
@@ -72,6 +72,11 @@ options:
         description: Octal mode as text.
         type: str
         default: '0600'
+      shown_keys:
+        description: Keys at the beginning of a line whose values may be shown in a diff, with the lines that follow.
+        type: list
+        elements: str
+        default: []
   links:
     description: Symbolic links.
     type: list
@@ -140,19 +145,30 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+_TOP_KEY = re.compile(r"([A-Za-z][\w.-]*)[:=]")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _COMMAND_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin")
 
 
-def masked(text: str, other: str) -> str:
-    """The lines of a secret file up to their first colon, marked where the other side differs."""
+def masked(text: str, other: str, shown_keys: list[str]) -> str:
+    """A secret file's lines without their values, but for those of the shown keys; where the other side differs, that is said.
+
+    Comments are left out: a text that is the whole content would be taken for the secret and be censored.
+    """
     matcher = difflib.SequenceMatcher(a=text.splitlines(), b=other.splitlines(), autojunk=False)
     same = {block.a + offset for block in matcher.get_matching_blocks() for offset in range(block.size)}
     lines = []
+    key = ""
     for number, line in enumerate(text.splitlines()):
-        key, colon, _value = line.partition(":")
-        shown = f"{key}: (not shown)" if colon and re.fullmatch(r"[\s\"'-]*[A-Za-z][\w.\"'-]*", key) else "(not shown)"
-        lines.append(shown if number in same else f"{shown} differs")
+        top = _TOP_KEY.match(line)
+        key = top.group(1) if top else key
+        if line.startswith("#"):
+            continue
+        if key in shown_keys:
+            lines.append(line)
+            continue
+        hidden = f"{top.group(0)} (not shown)" if top else "(not shown)"
+        lines.append(hidden if number in same else f"{hidden} differs")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -213,7 +229,7 @@ class HostFiles:
             if not self.module.check_mode:
                 os.chown(path, os.geteuid(), os.getegid())
 
-    def file(self, path: str, content: str, mode: str, *, secret: bool) -> None:
+    def file(self, path: str, content: str, mode: str, *, shown_keys: list[str] | None = None) -> None:
         wanted = int(mode, 8)
         data = content.encode("utf-8")
         current: bytes | None = None
@@ -224,10 +240,11 @@ class HostFiles:
             self.attributes(path, wanted)
             return
         before = (current or b"").decode("utf-8", "replace")
-        if secret:
-            self.note(path, "created" if current is None else "content", masked(before, content), masked(content, before))
+        what = "created" if current is None else "content"
+        if shown_keys is None:
+            self.note(path, what, before, content)
         else:
-            self.note(path, "created" if current is None else "content", before, content)
+            self.note(path, what, masked(before, content, shown_keys), masked(content, before, shown_keys))
         if self.module.check_mode:
             return
         descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
@@ -276,9 +293,9 @@ class HostFiles:
         for entry in params["directories"]:
             self.directory(entry["path"], entry["mode"])
         for entry in params["files"]:
-            self.file(entry["path"], entry["content"], entry["mode"], secret=False)
+            self.file(entry["path"], entry["content"], entry["mode"])
         for entry in params["secret_files"]:
-            self.file(entry["path"], entry["content"], entry["mode"], secret=True)
+            self.file(entry["path"], entry["content"], entry["mode"], shown_keys=entry["shown_keys"])
         for entry in params["links"]:
             self.link(entry["path"], entry["target"], unless_command=entry["unless_command"])
         for path in params["absent"]:
@@ -300,7 +317,12 @@ def argument_spec() -> dict[str, Any]:
             "elements": "dict",
             "default": [],
             "no_log": False,
-            "options": {"path": path, "content": {"type": "str", "required": True, "no_log": True}, "mode": {"type": "str", "default": "0600"}},
+            "options": {
+                "path": path,
+                "content": {"type": "str", "required": True, "no_log": True},
+                "mode": {"type": "str", "default": "0600"},
+                "shown_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            },
         },
         "links": {
             "type": "list",
