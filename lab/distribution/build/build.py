@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -136,11 +137,10 @@ class Build:
         steps += [Step(part.name, part.title, part.estimate * 2 / min(cores, 8)) for part in missing]
         steps.append(Step("assemble", "write the lock file", 2))
         progress = Progress(steps, Durations(self.home / "durations.json"))
-        shutil.rmtree(self.logs, ignore_errors=True)
+        self._sweep()
         self.logs.mkdir(parents=True)
         progress.say(f"lab distribution {self.key}: {len(steps)} steps, about {spell_seconds(progress.remaining(0))}; logs in {self.logs}")
         began = time.monotonic()
-        os.nice(5)
         tools = recipe.Tools(self._go(modules), self.arch, self.cache) if modules else recipe.Tools(Path("go"), self.arch, self.cache)
         if modules:
             with progress.step(MODULES.name), self._explaining(MODULES.name):
@@ -151,6 +151,13 @@ class Build:
         with progress.step("assemble"):
             self._assemble()
         progress.say(f"lab distribution {self.key}: built in {spell_seconds(time.monotonic() - began)}")
+
+    def _sweep(self) -> None:
+        """Remove the logs of an earlier try and what builds that were killed left behind; nobody else builds now."""
+        shutil.rmtree(self.logs, ignore_errors=True)
+        for left in [*self.home.glob(".*"), *self.home.glob("parts/.*")]:
+            if left.is_dir():
+                shutil.rmtree(left)
 
     def _go(self, modules: Sequence[Path]) -> Path:
         return toolchain.find_go(self.cache, toolchain.go_needed(folder / "go.mod" for folder in modules), self.logs / "toolchain.log")
@@ -178,6 +185,8 @@ class Build:
         final = others[part.name]
         with result_directory(final) as out, tempfile.TemporaryDirectory(prefix=".work-", dir=self.home) as scratch:
             part.make(recipe.Work(tools, self.keys[part.name], out, Path(scratch), self.logs / f"{part.name}.log", others))
+            if part_keys(self.parts, self.arch)[part.name] != self.keys[part.name]:
+                raise recipe.BuildError("the sources changed while they were compiled; run the build again")
 
     def _assemble(self) -> None:
         home = {part.name: part_directory(self.home, part, self.keys) for part in self.parts}
@@ -228,10 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"removed {path}")
             return 0
         if not options.print_lock_path:
+            os.nice(5)
+            signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
             ensure(build, thorough=not options.if_needed)
     except (recipe.BuildError, toolchain.ToolError, container_image.ImageError, artifacts_lock.LockFileError) as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("build: interrupted; finished parts are kept", file=sys.stderr)
+        return 130
     print(build.result / LOCK_FILE)
     return 0
 
