@@ -427,22 +427,27 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
         if own.start_keeper(lab):
             report.actions.append("make the lab's mount namespace")
             states = host_states(lab)
+    def create(host: str) -> None:
+        own.podman(lab, *create_arguments(lab, host, addresses[host], image.reference))
+        own.podman(lab, "start", host)
+
     def bring_up(host: str) -> str | None:
         action = None
-        if host in states and states[host].state in ("created", "configured"):
-            # Left half-made by a run that was cut off
-            own.podman(lab, "rm", "--force", host)
-            states.pop(host)
         if host not in states:
-            own.podman(lab, *create_arguments(lab, host, addresses[host], image.reference))
-            own.podman(lab, "start", host)
+            create(host)
             action = f"create {host} at {addresses[host]}"
         elif states[host].state == "paused":
             own.podman(lab, "unpause", host)
             action = f"continue {host}"
         elif states[host].state != "running":
-            own.podman(lab, "start", host)
+            started = own.podman(lab, "start", host, check=False)
             action = f"start {host}"
+            if started.returncode != 0:
+                # podman lost track of it, as when its monitor was killed
+                report.warnings.append(f"{host} could not be started and was made anew, with its old /var/lib: {started.stderr.strip()}")
+                own.podman(lab, "rm", "--force", "--time=0", host)
+                create(host)
+                action = f"create {host} at {addresses[host]}"
         systemd = wait_for_ssh(lab, host, addresses[host])
         if systemd == "degraded":
             report.warnings.append(f"{host}: these units have failed: {failed_units(lab, addresses[host])}")
@@ -566,7 +571,7 @@ def power(lab: Lab, host: str, action: str, check: bool) -> Report:
     steps = {
         "start": ["unpause"] if state == "paused" else [] if state == "running" else ["start"],
         "stop": ["stop"] if state == "running" else [],
-        "kill": ["kill"] if state in ("running", "paused") else [],
+        "kill": ["unpause", "kill"] if state == "paused" else ["kill"] if state == "running" else [],
         "restart": ["stop", "start"] if state == "running" else ["start"],
         "pause": ["pause"] if state == "running" else [],
         "unpause": ["unpause"] if state == "paused" else [],
