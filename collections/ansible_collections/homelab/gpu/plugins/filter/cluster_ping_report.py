@@ -59,9 +59,9 @@ _value:
       description: Whether everybody answered.
       type: bool
     silent:
-      description: Who did not, and why, one sentence for each.
-      type: list
-      elements: str
+      description: Who did not, with the reason.
+      type: dict
+      sample: {"host k3s-worker": "Failed to connect to the host via ssh"}
     text:
       description: The table. Its last line is the verdict.
       type: str

@@ -19,7 +19,7 @@ STEPS = ("ssh", "root", "python")
 
 def _first_line(text: t.Any) -> str:
     lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
-    return lines[0] if lines else "no reason given"
+    return lines[0].removeprefix("Task failed: ") if lines else "no reason given"
 
 
 def _host(host: t.Mapping[str, t.Any]) -> tuple[list[str], str | None]:
@@ -43,25 +43,25 @@ def _count(number: int, what: str) -> str:
 
 def report(hosts: t.Sequence[t.Mapping[str, t.Any]], cluster: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """C(cluster) is the result of kube_ping; one without nodes has only a C(msg)."""
-    silent = []
+    silent: dict[str, str] = {}
     lines = []
     rows = [["HOST", "SSH", "ROOT", "PYTHON", ""]]
     for host in hosts:
         cells, problem = _host(host)
         rows.append([host["name"], *cells, problem or ""])
         if problem:
-            silent.append(f"host {host['name']}: {problem}")
+            silent[f"host {host['name']}"] = problem
     lines += columns(rows)
     answered = "nodes" in cluster
     if answered:
         state = "ready" if cluster["ready"] else "not ready" + (f": {', '.join(cluster['failing_checks'])}" if cluster["failing_checks"] else "")
         api = [cluster["server"], cluster["version"] or "-", f"{state}, answered in {cluster['answered_seconds']:.3f} s"]
         if not cluster["ready"]:
-            silent.append(f"API server {cluster['server']}: {state}")
+            silent["API server"] = state
     else:
         problem = _first_line(cluster.get("msg"))
         api = ["-", "-", problem]
-        silent.append(f"API server: {problem}")
+        silent["API server"] = problem
     lines += ["", *columns([["API SERVER", "VERSION", ""], api])]
     nodes = cluster["nodes"] if answered else []
     if nodes:
@@ -70,12 +70,12 @@ def report(hosts: t.Sequence[t.Mapping[str, t.Any]], cluster: t.Mapping[str, t.A
             age = node["heartbeat_age_seconds"]
             rows.append([node["name"], "yes" if node["answers"] else "no", "-" if age is None else f"{human_age(round(age))} ago", node["problem"] or ""])
             if not node["answers"]:
-                silent.append(f"node {node['name']}: {node['problem']}")
+                silent[f"node {node['name']}"] = node["problem"]
         lines += ["", *columns(rows)]
     elif answered:
-        silent.append("API server: no node is registered")
+        silent["nodes"] = "none is registered"
     if silent:
-        verdict = f"NO ANSWER: {'; '.join(silent)}"
+        verdict = f"NO ANSWER: {', '.join(silent)}"
     else:
         verdict = f"ALL ANSWER: {_count(len(hosts), 'host')}, the API server and {_count(len(nodes), 'node')}"
     return {"ok": not silent, "silent": silent, "text": "\n".join([*lines, "", verdict])}
