@@ -116,6 +116,8 @@ class CountingProxy:
                 while chunk := response.read1(65536):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                     self.wfile.flush()
+                # read1 leaves a response of known length open after its last byte, and the connection unusable.
+                response.read()
                 self.wfile.write(b"0\r\n\r\n")
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
