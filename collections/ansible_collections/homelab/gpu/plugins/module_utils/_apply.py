@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import time
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import Definition, presentable
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ApplyConflict, InputError, KubeError
-from ansible_collections.homelab.gpu.plugins.module_utils._ready import readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, readiness, ready_when_there, trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, WaitResult, judge_for, wait_for
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
     from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource
 
-__all__ = ["Applier", "Change", "diff_of"]
+__all__ = ["Applier", "Change", "diff_of", "label_selector"]
 
 Object = dict[str, t.Any]
 
 _ESTABLISH_SECONDS = 30
 # Waiting for these is waiting for their user: storage is often bound only when a pod comes
 _NOT_WAITED_FOR = frozenset({"PersistentVolume", "PersistentVolumeClaim"})
+_WORKLOADS = frozenset({"DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"})
+# Creation times are whole seconds, and so is what is known of the server's clock
+_CLOCK_SLACK = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Applier:
         self._force = force_conflicts
         self._dry_run = dry_run
         self._sleep = sleep
+        self._started = client.server_time() - _CLOCK_SLACK
         # Dry runs know nothing of each other: these would exist by now
         self._namespaces_to_be: set[str] = set()
         self._kinds_to_be: dict[tuple[str, str], str] = {}
@@ -89,7 +94,7 @@ class Applier:
         """What a wait for these definitions has to watch: one watch for each kind and namespace."""
         names: dict[tuple[str, str, str | None], list[str]] = {}
         for definition in definitions:
-            if until == "ready" and definition.kind in _NOT_WAITED_FOR:
+            if until == "ready" and (definition.kind in _NOT_WAITED_FOR or ready_when_there(definition.kind)):
                 continue
             try:
                 _resource, namespace = self._place(definition)
@@ -101,9 +106,31 @@ class Applier:
             for (api_version, kind, namespace), found in names.items()
         ]
 
-    def wait(self, definitions: t.Sequence[Definition], until: str, timeout_seconds: float) -> WaitResult:
+    def wait(self, changes: t.Sequence[Change], until: str, timeout_seconds: float) -> WaitResult:
+        selections = self.selections([change.definition for change in changes], until)
+        if until == "ready":
+            selections += [selection for selection in map(self._pods_of, changes) if selection is not None]
+        if not selections:
+            return WaitResult(0.0, [], [])
         what = "the objects applied to be ready" if until == "ready" else "the objects deleted to be gone"
-        return wait_for(self._client, self.selections(definitions, until), timeout_seconds=timeout_seconds, what=what)
+        return wait_for(self._client, selections, timeout_seconds=timeout_seconds, what=what)
+
+    def _pods_of(self, change: Change) -> Selection | None:
+        """The pods that a workload makes; after a change only those made since, for the trouble of the old ones may be the reason for it."""
+        obj = change.after or {}
+        if change.definition.kind not in _WORKLOADS:
+            return None
+        selector = f"batch.kubernetes.io/job-name={change.definition.name}" if change.definition.kind == "Job" else label_selector(obj)
+        if not selector:
+            return None
+        since = self._started if change.changed else 0.0
+
+        def judge(pod: Object) -> Verdict:
+            if _epoch(pod["metadata"].get("creationTimestamp")) < since:
+                return Verdict(True, "made before")
+            return trouble(pod)
+
+        return Selection(kind="Pod", namespace=obj["metadata"].get("namespace"), label_selector=selector, judge=judge, only_watch=True)
 
     # One definition
 
@@ -201,6 +228,23 @@ class Applier:
             fields = ", ".join(sorted({cause.get("field", "") for cause in error.causes if "immutable" in cause.get("message", "")}))
             return KubeError(f"{what}: {fields} cannot be changed in an existing object; delete it first if it may be made anew. {error.message}", **error.data)
         return KubeError(f"{what}: {error}", **error.data)
+
+
+def label_selector(workload: Object) -> str:
+    """The selector of a workload as a query has it."""
+    selector = (workload.get("spec") or {}).get("selector") or {}
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for rule in selector.get("matchExpressions") or []:
+        values = f"({','.join(rule.get('values') or [])})"
+        form = {"In": "{key} in {values}", "NotIn": "{key} notin {values}", "Exists": "{key}", "DoesNotExist": "!{key}"}[rule["operator"]]
+        parts.append(form.format(key=rule["key"], values=values))
+    return ",".join(parts)
+
+
+def _epoch(timestamp: str | None) -> float:
+    if not timestamp:
+        return 0.0
+    return datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def _same(before: Object, after: Object) -> bool:

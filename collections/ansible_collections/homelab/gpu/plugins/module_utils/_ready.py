@@ -10,18 +10,22 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["Verdict", "is_leftover", "readiness"]
+__all__ = ["Verdict", "is_leftover", "readiness", "ready_when_there", "trouble"]
 
 Object = t.Mapping[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """C(ok): it is so. C(failed): it cannot become so by waiting. C(what): the state in words, stable while nothing changes."""
+    """C(ok): it is so. C(what): the state in words, the same while nothing changes.
+
+    C(failed): waiting will not help, once it has been like this for C(patience) seconds.
+    """
 
     ok: bool
     what: str
     failed: bool = False
+    patience: float = 0.0
 
 
 # Set by the node's own life cycle; with one of them Ready=True is not yet true for pods
@@ -33,6 +37,10 @@ _NODE_LIFECYCLE_TAINTS = frozenset(
         "node.cloudprovider.kubernetes.io/uninitialized",
     }
 )
+# A node or a device may be about to come; a registry may be about to answer
+_UNSCHEDULABLE_PATIENCE = 30.0
+_IMAGE_TROUBLE = {"InvalidImageName": 0.0, "ErrImageNeverPull": 0.0, "ErrImagePull": 30.0, "ImagePullBackOff": 30.0}
+_CRASH_LOOP = 3
 _REPLACING_CONTROLLERS = frozenset({"DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet"})
 # Kinds without a state of readiness: being there is all there is
 _READY_WHEN_THERE = frozenset(
@@ -86,6 +94,29 @@ def readiness(obj: Object, *, kubelet_version: str | None = None) -> Verdict:
     if kind in _READY_WHEN_THERE:
         return Verdict(True, "exists")
     return _by_condition(obj, "Ready")
+
+
+def ready_when_there(kind: str) -> bool:
+    """Whether objects of a kind are ready as soon as they exist."""
+    return kind in _READY_WHEN_THERE
+
+
+def trouble(pod: Object) -> Verdict:
+    """What keeps a pod of a workload from coming up, and will not pass. It never keeps anybody waiting: the workload does that."""
+    status = _status(pod)
+    seen = _pod(pod).what
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return Verdict(True, seen, failed=True, patience=_UNSCHEDULABLE_PATIENCE)
+    for container in _container_statuses(status):
+        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
+        if reason == "CrashLoopBackOff" and (container.get("restartCount") or 0) >= _CRASH_LOOP:
+            last = (container.get("lastState") or {}).get("terminated") or {}
+            end = f", the last one with exit code {last.get('exitCode')}" if last else ""
+            return Verdict(True, f"{container.get('name')} crashed {container['restartCount']} times{end}", failed=True)
+        if reason in _IMAGE_TROUBLE:
+            return Verdict(True, seen, failed=True, patience=_IMAGE_TROUBLE[reason])
+    return Verdict(True, seen)
 
 
 def is_leftover(obj: Object) -> bool:

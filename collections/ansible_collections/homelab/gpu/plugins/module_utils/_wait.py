@@ -13,6 +13,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import math
 import queue
 import threading
 import time
@@ -51,6 +52,8 @@ class Selection:
     names: tuple[str, ...] = ()
     label_selector: str | None = None
     field_selector: str | None = None
+    only_watch: bool = False
+    """Nobody waits for these objects, but they can make the wait fail, and their story is told."""
 
     @property
     def server_side_fields(self) -> str | None:
@@ -82,11 +85,12 @@ class Timeline:
 class Tracker:
     """The state of one selection as the API server told it."""
 
-    def __init__(self, selection: Selection, timeline: Timeline) -> None:
+    def __init__(self, selection: Selection, timeline: Timeline, *, name_kind: bool = False) -> None:
         self.selection = selection
         self.satisfied_since: float | None = None
-        self.failure: str | None = None
+        self._failed_since: dict[str, float] = {}
         self._timeline = timeline
+        self._prefix = f"{selection.kind} " if name_kind else ""
         self._objects: dict[str, Object] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._first_uids: dict[str, str] = {}
@@ -142,8 +146,8 @@ class Tracker:
             return self._not_served
         if not self._listed:
             return f"nothing was seen of {self.selection.describe()}"
-        bad = [f"{key}: {verdict.what}" for key, verdict in self._verdicts.items() if not verdict.ok]
-        if not self._verdicts and self.selection.judge is not None:
+        bad = [f"{self._prefix}{key}: {verdict.what}" for key, verdict in self._verdicts.items() if verdict.failed or not verdict.ok]
+        if not self._verdicts and self.selection.judge is not None and not self.selection.only_watch:
             return f"no {self.selection.describe()} found"
         if len(bad) > _MOST_NAMED:
             bad[_MOST_NAMED:] = [f"and {len(bad) - _MOST_NAMED} more"]
@@ -180,7 +184,14 @@ class Tracker:
                 verdict = Verdict(True, "gone, and made anew since")
         if self._verdicts.get(key) != verdict:
             self._verdicts[key] = verdict
-            self._timeline.add(now, f"{key}: {verdict.what}")
+            self._tell(key, verdict.what, now)
+        if not verdict.failed:
+            self._failed_since.pop(key, None)
+        else:
+            self._failed_since.setdefault(key, now)
+
+    def _tell(self, key: str, what: str, now: float) -> None:
+        self._timeline.add(now, f"{self._prefix}{key}: {what}")
 
     def _forget(self, key: str, now: float) -> None:
         self._objects.pop(key, None)
@@ -188,7 +199,8 @@ class Tracker:
             self._judge(key, None, now)
         elif key in self._verdicts:
             del self._verdicts[key]
-            self._timeline.add(now, f"{key}: gone")
+            self._failed_since.pop(key, None)
+            self._tell(key, "gone", now)
 
     def settle(self, now: float) -> None:
         verdicts = self._verdicts.values()
@@ -197,8 +209,16 @@ class Tracker:
             self.satisfied_since = None
         elif self.satisfied_since is None:
             self.satisfied_since = now
-        failed = [f"{key}: {verdict.what}" for key, verdict in self._verdicts.items() if verdict.failed]
-        self.failure = "; ".join(failed) or None
+
+    def failure(self, now: float) -> str | None:
+        """Why it cannot come true any more."""
+        failed = [key for key, since in self._failed_since.items() if now - since >= self._verdicts[key].patience]
+        return "; ".join(f"{self._prefix}{key}: {self._verdicts[key].what}" for key in failed) or None
+
+    @property
+    def fails_at(self) -> float:
+        """When it fails if nothing changes."""
+        return min((since + self._verdicts[key].patience for key, since in self._failed_since.items()), default=math.inf)
 
 
 class _Source:
@@ -348,7 +368,8 @@ def wait_for(
     start = clock()
     deadline = start + timeout_seconds
     timeline = Timeline(start)
-    trackers = [Tracker(selection, timeline) for selection in selections]
+    trackers = [Tracker(selection, timeline, name_kind=len(selections) > 1) for selection in selections]
+    awaited = [tracker for tracker in trackers if not tracker.selection.only_watch]
     news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
     outages: dict[int, str] = {}
 
@@ -362,7 +383,7 @@ def wait_for(
         return {
             "waited_seconds": round(clock() - start, 3),
             "transitions": timeline.entries,
-            "resources": [trim(obj) for tracker in trackers for obj in tracker.objects],
+            "resources": [trim(obj) for tracker in awaited for obj in tracker.objects],
         }
 
     def take(now: float, index: int, kind: str, payload: t.Any) -> None:
@@ -390,22 +411,23 @@ def wait_for(
             tracker.settle(now)
 
     try:
-        for source in sources:
-            source.first()
+        for source, tracker in zip(sources, trackers):
+            if not tracker.selection.only_watch:
+                source.first()
         while True:
             with contextlib.suppress(queue.Empty):
                 while True:
                     take(*news.get_nowait())
-                    if stable_seconds == 0 and all(tracker.satisfied_since is not None for tracker in trackers):
+                    if stable_seconds == 0 and all(tracker.satisfied_since is not None for tracker in awaited):
                         break
             now = clock()
-            since = [tracker.satisfied_since for tracker in trackers]
+            since = [tracker.satisfied_since for tracker in awaited]
             settled = None if None in since else max(t.cast("list[float]", since))
             if settled is not None and now - settled >= stable_seconds:
-                return WaitResult(round(now - start, 3), timeline.entries, [obj for tracker in trackers for obj in tracker.objects])
-            failures = [tracker.failure for tracker in trackers if tracker.failure]
+                return WaitResult(round(now - start, 3), timeline.entries, [obj for tracker in awaited for obj in tracker.objects])
+            failures = list(filter(None, (tracker.failure(now) for tracker in trackers)))
             if failures:
-                raise WaitFailed(f"{what} cannot succeed any more: {'; '.join(failures)}", timed_out=False, **result())
+                raise WaitFailed(f"waiting for {what} is of no use any more: {'; '.join(failures)}", timed_out=False, **result())
             if now >= deadline:
                 seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers)))
                 if settled is not None:
@@ -417,7 +439,7 @@ def wait_for(
                 threads = [threading.Thread(target=source.run, daemon=True, name="kube-watch") for source in sources]
                 for thread in threads:
                     thread.start()
-            wake = deadline if settled is None else min(deadline, settled + stable_seconds)
+            wake = min(deadline, math.inf if settled is None else settled + stable_seconds, *(tracker.fails_at for tracker in trackers))
             with contextlib.suppress(queue.Empty):
                 take(*news.get(timeout=max(wake - clock(), 0.0)))
     finally:

@@ -71,7 +71,8 @@ options:
   wait:
     description:
       - Wait until all objects are ready, as M(homelab.gpu.kube_wait) means it, or gone with O(state=absent).
-      - A wait that cannot succeed ends early, for example when a Job has failed or a rollout has passed its progress deadline.
+      - A wait that cannot succeed ends early and says why. That is when a Job has failed, a rollout has passed its progress deadline, a
+        container has crashed three times, or for 30 seconds a pod finds no node or an image cannot be pulled.
       - Volumes and their claims are not waited for, as many are bound only when a pod uses them.
     type: bool
     default: false
@@ -257,7 +258,7 @@ def main() -> None:
         for change in work(definitions):
             changes.append(change)
         if params["wait"] and not module.check_mode:
-            done = applier.wait(definitions, "ready" if params["state"] == "present" else "gone", params["timeout_seconds"])
+            done = applier.wait(changes, "ready" if params["state"] == "present" else "gone", params["timeout_seconds"])
             extra = {"waited_seconds": done.waited_seconds, "transitions": done.transitions}
     except KubeError as error:
         fail_module(module, error, **result())

@@ -96,9 +96,9 @@ class FakeApi:
         self.page_size: int | None = None
         self.hooks: list[t.Callable[[str, Object], Object | None]] = []
         """Called with the verb and the object about to be stored; may return another, or raise ApiFailure."""
-        self.before: t.Callable[[str, str], None] | None = None
+        self.before: t.Callable[[str, str], object] | None = None
         """Called with method and path of each request before it is looked at: the moment for another writer."""
-        self.on_watch: t.Callable[[str], None] | None = None
+        self.on_watch: t.Callable[[str], object] | None = None
         """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
         self.token: str | None = None
         self._version = 100

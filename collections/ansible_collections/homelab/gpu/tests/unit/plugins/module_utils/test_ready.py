@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._ready import is_leftover, readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import is_leftover, readiness, trouble
 
 Object = dict[str, t.Any]
 
@@ -218,3 +218,37 @@ def test_the_kubelet_itself_has_to_report_the_version(reported: str, ok: bool, w
 def test_failed_pods_of_replacing_controllers_are_leftovers(phase: str, owner: str | None, leftover: bool) -> None:
     owners = [{"kind": owner, "controller": True}] if owner else []
     assert is_leftover(thing("Pod", {"phase": phase}, ownerReferences=owners)) is leftover
+
+
+def waiting(reason: str, restarts: int = 0, **more: t.Any) -> Object:
+    return {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": restarts, "state": {"waiting": {"reason": reason}}, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "patience", "words"),
+    [
+        ({"phase": "Running", **having(Ready="True")}, False, 0.0, "Ready=True"),
+        (waiting("ContainerCreating"), False, 0.0, "Running, c: ContainerCreating"),
+        (waiting("CrashLoopBackOff", 2), False, 0.0, "Running, c: CrashLoopBackOff"),
+        (waiting("CrashLoopBackOff", 3), True, 0.0, "c crashed 3 times"),
+        (waiting("CrashLoopBackOff", 3, lastState={"terminated": {"exitCode": 9}}), True, 0.0, "c crashed 3 times, the last one with exit code 9"),
+        (waiting("InvalidImageName"), True, 0.0, "Running, c: InvalidImageName"),
+        (waiting("ImagePullBackOff"), True, 30.0, "Running, c: ImagePullBackOff"),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]},
+            True,
+            30.0,
+            "Pending, PodScheduled=False (Unschedulable)",
+        ),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]},
+            False,
+            0.0,
+            "Pending, PodScheduled=False (SchedulingGated)",
+        ),
+        ({"phase": "Failed", "reason": "Evicted"}, False, 0.0, "Failed (Evicted)"),
+    ],
+)
+def test_trouble_of_pods(status: Object, failed: bool, patience: float, words: str) -> None:
+    verdict = trouble(thing("Pod", status))
+    assert (verdict.ok, verdict.failed, verdict.patience, verdict.what) == (True, failed, patience, words)

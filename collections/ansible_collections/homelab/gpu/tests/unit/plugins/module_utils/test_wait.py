@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import typing as t
 
@@ -11,6 +12,7 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, WaitFailed, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
     Selection,
     Timeline,
@@ -111,7 +113,7 @@ def test_leftover_pods_do_not_count() -> None:
     failed["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "controller": True}]
     seen = tracker(kind="Pod", label_selector="a=b", namespace="default")
     seen.listed([failed, pod("new", status={"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})], 1.0)
-    assert (seen.satisfied_since, seen.failure) == (1.0, None)
+    assert (seen.satisfied_since, seen.failure(1.0)) == (1.0, None)
 
 
 def test_a_pod_that_becomes_a_leftover_is_forgotten() -> None:
@@ -120,7 +122,7 @@ def test_a_pod_that_becomes_a_leftover_is_forgotten() -> None:
     seen = tracker(kind="Pod", label_selector="a=b", namespace="default")
     seen.listed([old], 1.0)
     seen.event("MODIFIED", {**old, "status": {"phase": "Failed"}}, 2.0)
-    assert (seen.objects, seen.failure, story(seen)[-1]) == ([], None, (2.0, "old: gone"))
+    assert (seen.objects, seen.failure(2.0), story(seen)[-1]) == ([], None, (2.0, "old: gone"))
 
 
 def test_gone() -> None:
@@ -154,7 +156,18 @@ def test_a_kind_that_is_not_served_has_no_objects() -> None:
 def test_a_failed_job_ends_the_wait() -> None:
     seen = tracker(kind="Job", names=("a",))
     seen.listed([{"kind": "Job", "metadata": {"name": "a"}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}}], 1.0)
-    assert seen.failure == "a: Failed"
+    assert seen.failure(1.0) == "a: Failed"
+
+
+def test_trouble_fails_when_it_lasts() -> None:
+    seen = Tracker(Selection(kind="Pod", judge=trouble, only_watch=True), Timeline(0.0))
+    unschedulable = pod("p", status={"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]})
+    seen.listed([unschedulable], 1.0)
+    assert (seen.failure(30.9), seen.fails_at) == (None, 31.0)
+    seen.event("MODIFIED", unschedulable, 20.0)
+    assert seen.failure(31.0) == "default/p: Pending, PodScheduled=False (Unschedulable)"
+    seen.event("MODIFIED", pod("p", status={"phase": "Running"}), 32.0)
+    assert (seen.failure(99.0), seen.fails_at) == (None, math.inf)
 
 
 def test_long_lists_of_what_is_missing_are_cut() -> None:
@@ -395,7 +408,7 @@ def test_heartbeats_have_to_be_fresh(api: FakeApi, client: Client, renewed: str 
     when_watched(api, lambda: None, lambda: api.put({**lease, "spec": {"renewTime": now}}))
     done = wait(client, nodes("a"), heartbeats(client, ("a",), 15))
     assert words in said(done.transitions)[1]
-    assert said(done.transitions)[-1] == "a: renews its lease"
+    assert said(done.transitions)[-1] == "Lease a: renews its lease"
 
 
 def test_an_untrusted_certificate_is_not_waited_out(api: FakeApi, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

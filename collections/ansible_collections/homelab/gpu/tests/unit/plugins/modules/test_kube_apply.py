@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.homelab.gpu.plugins.module_utils._apply import label_selector
 from ansible_collections.homelab.gpu.tests.unit.fake_api import ApiFailure, FakeApi, Fault
 
 Object = dict[str, t.Any]
@@ -263,15 +264,25 @@ def test_absent_waits_for_finalizers(api: FakeApi, run_module: Run) -> None:
 
 
 def deployment(image: str = "a") -> Object:
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1, "image": image}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {"replicas": 1, "image": image, "selector": {"matchLabels": {"app": "web"}}},
+    }
 
 
 def test_wait_until_rolled_out(api: FakeApi, run_module: Run) -> None:
     api.on_watch = lambda _path: api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
     result = run_module("kube_apply", wait=True, definitions=[deployment(), config_map()])
     assert outcomes(result) == [("c", "created"), ("web", "created")]
-    assert result["transitions"][-1]["what"] == "web: 1 of 1 updated, 1 available"
+    assert result["transitions"][-1]["what"] == "Deployment web: 1 of 1 updated, 1 available"
     assert result["waited_seconds"] >= 0
+
+
+def test_what_is_ready_once_it_exists_is_not_watched(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_apply", wait=True, definitions=[config_map()])
+    assert (result["waited_seconds"], result["transitions"], len(api.requests)) == (0.0, [], 2)
 
 
 def test_check_mode_does_not_wait(api: FakeApi, run_module: Run) -> None:
@@ -284,4 +295,61 @@ def test_a_failed_job_ends_the_wait(api: FakeApi, run_module: Run) -> None:
     api.on_watch = lambda _path: api.change("Job", "j", status={"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]})
     result = run_module("kube_apply", wait=True, timeout_seconds=600, definitions=[job])
     assert (result["failed"], result["timed_out"], result["changed"]) == (True, False, True)
-    assert "j: Failed (BackoffLimitExceeded)" in result["msg"]
+    assert "Job j: Failed (BackoffLimitExceeded)" in result["msg"]
+
+
+def crashing(created: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web-1", "labels": {"app": "web"}, "creationTimestamp": created},
+        "status": {"containerStatuses": [{"name": "main", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+    }
+
+
+def test_a_crash_loop_ends_the_wait(api: FakeApi, run_module: Run) -> None:
+    api.on_watch = lambda _path: api.put(crashing("2099-01-01T00:00:00Z"))
+    result = run_module("kube_apply", wait=True, timeout_seconds=600, definitions=[deployment()])
+    assert (result["failed"], result["timed_out"]) == (True, False)
+    assert "Pod web-1: main crashed 3 times" in result["msg"]
+
+
+def test_old_pods_do_not_end_the_wait_for_their_successors(api: FakeApi, run_module: Run) -> None:
+    api.put(crashing("2001-01-01T00:00:00Z"))
+    api.on_watch = lambda path: (
+        api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+        if path.endswith("/pods")
+        else None
+    )
+    assert outcomes(run_module("kube_apply", wait=True, definitions=[deployment()])) == [("web", "created")]
+
+
+def test_pods_of_an_unchanged_workload_end_the_wait(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[deployment()])
+    api.put(crashing("2001-01-01T00:00:00Z"))
+    result = run_module("kube_apply", wait=True, timeout_seconds=600, definitions=[deployment()])
+    assert (result["changed"], result["failed"]) == (False, True)
+    assert "Pod web-1: main crashed 3 times" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "query"),
+    [
+        ({"matchLabels": {"a": "b", "c": "d"}}, "a=b,c=d"),
+        (
+            {
+                "matchLabels": {"a": "b"},
+                "matchExpressions": [
+                    {"key": "x", "operator": "In", "values": ["1", "2"]},
+                    {"key": "y", "operator": "NotIn", "values": ["3"]},
+                    {"key": "z", "operator": "Exists"},
+                    {"key": "w", "operator": "DoesNotExist"},
+                ],
+            },
+            "a=b,x in (1,2),y notin (3),z,!w",
+        ),
+        ({}, ""),
+    ],
+)
+def test_selectors_of_workloads(selector: Object, query: str) -> None:
+    assert label_selector({"spec": {"selector": selector}}) == query

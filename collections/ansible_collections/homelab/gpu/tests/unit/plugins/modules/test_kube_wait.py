@@ -105,7 +105,7 @@ def test_a_failed_job_ends_the_wait(api: FakeApi, run_module: Run) -> None:
     )
     result = run_module("kube_wait", kind="Job", name="j", timeout_seconds=600)
     assert (result["failed"], result["timed_out"]) == (True, False)
-    assert result["msg"] == "Job j in namespace default to be ready cannot succeed any more: j: Failed (BackoffLimitExceeded)"
+    assert result["msg"] == "waiting for Job j in namespace default to be ready is of no use any more: j: Failed (BackoffLimitExceeded)"
 
 
 def test_heartbeats_are_judged_but_not_returned(api: FakeApi, run_module: Run) -> None:
