@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make, change and remove the hosts of a lab. Each command prints one JSON object; the playbooks in lab/ call it.
 
-``engine.py up|down|power|image|list --checkout DIR [...]``
+``engine.py packages|image|up|down|power|list --checkout DIR [...]``
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def claim(lab: Lab, hosts: Sequence[str], image: host_image.Image) -> dict[str, 
         record = read_json(lab.record)
         others = other_labs(lab)
         if not record:
-            used = networks_in_use(json.loads(run_text("ip", "-json", "-4", "route", "show", "table", "all")), json.loads(run_text("ip", "-json", "-4", "address")))
+            used = networks_in_use(
+                json.loads(run_text("ip", "-json", "-4", "route", "show", "table", "all")), json.loads(run_text("ip", "-json", "-4", "address"))
+            )
             used += [ipaddress.IPv4Network(other["subnet"]) for other in others if "subnet" in other]
             record = {"id": lab.id, "checkout": str(lab.checkout), "subnet": str(choose_subnet(lab.id, used)), "image_stores": [], "hosts": {}}
         # Hosts made from an earlier image go on using its store
@@ -213,7 +215,12 @@ def extra_inventory(lab: Lab, hosts: Mapping[str, str]) -> str | None:
     extra = extra_hosts(hosts)
     if not extra:
         return None
-    lines = ["---", "# Written by lab/up.yml; use it beside the lab's inventory: -i inventories/lab/hosts.yml -i .lab/extra_hosts.yml", "k3s_agent:", "  hosts:"]
+    lines = [
+        "---",
+        "# Written by lab/up.yml; use it beside the lab's inventory: -i inventories/lab/hosts.yml -i .lab/extra_hosts.yml",
+        "k3s_agent:",
+        "  hosts:",
+    ]
     for name in extra:
         lines += [f"    {name}:", f"      lab_directory: {json.dumps(str(lab.dot_lab))}"]
     return "\n".join(lines) + "\n"
@@ -427,6 +434,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
         if own.start_keeper(lab):
             report.actions.append("make the lab's mount namespace")
             states = host_states(lab)
+
     def create(host: str) -> None:
         own.podman(lab, *create_arguments(lab, host, addresses[host], image.reference))
         own.podman(lab, "start", host)
@@ -474,7 +482,10 @@ def down(lab: Lab, check: bool) -> Report:
     record = read_json(lab.record)
     states = host_states(lab)
     dot_lab = lab.dot_lab if lab.checkout is not None and (lab.checkout / ".lab").is_dir() else None
-    report.before = {"hosts": describe(record.get("hosts", {}), states), "folders": [str(path) for path in (lab.state, lab.run, dot_lab) if path is not None and path.exists()]}
+    report.before = {
+        "hosts": describe(record.get("hosts", {}), states),
+        "folders": [str(path) for path in (lab.state, lab.run, dot_lab) if path is not None and path.exists()],
+    }
     report.after = {"hosts": {}, "folders": []}
     if not report.before["folders"] and not own.processes_of(lab):
         return report
@@ -600,8 +611,25 @@ def list_labs(lab: Lab) -> Report:
     labs = []
     for record in (*other_labs(lab), read_json(lab.record)):
         if record:
-            labs.append({"id": record["id"], "checkout": record["checkout"], "subnet": record["subnet"], "hosts": record["hosts"], "checkout_exists": Path(record["checkout"]).is_dir()})
+            labs.append(
+                {
+                    "id": record["id"],
+                    "checkout": record["checkout"],
+                    "subnet": record["subnet"],
+                    "hosts": record["hosts"],
+                    "checkout_exists": Path(record["checkout"]).is_dir(),
+                }
+            )
     return Report(facts={"labs": labs})
+
+
+def missing_packages() -> Report:
+    """Which packages of packages.txt the machine lacks; nothing is installed here."""
+    if shutil.which("dpkg-query") is None:
+        raise LabError("The lab's hosts are made with the packages of a Debian or Ubuntu machine; this is another system.")
+    listed = run_text("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n").splitlines()
+    wanted = host_image.read_packages(Path(__file__).with_name("packages.txt"))
+    return Report(facts={"missing": [name for name in wanted if f"installed {name}" not in listed]})
 
 
 def make_image(check: bool) -> Report:
@@ -618,7 +646,7 @@ def make_image(check: bool) -> Report:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=("up", "down", "power", "image", "list"))
+    parser.add_argument("command", choices=("packages", "image", "up", "down", "power", "list"))
     parser.add_argument("--checkout", type=Path, default=CHECKOUT)
     parser.add_argument("--lab-id", default="", help="with down: a lab whose checkout is gone")
     parser.add_argument("--hosts", default=json.dumps(DEFAULT_HOSTS), help="JSON list of names")
@@ -633,6 +661,8 @@ def main(arguments: Sequence[str]) -> int:
         lab = Lab(check_lab_id(options.lab_id), None) if options.lab_id else Lab.of_checkout(options.checkout)
         if options.command == "list":
             report = list_labs(lab)
+        elif options.command == "packages":
+            report = missing_packages()
         elif options.command == "image":
             report = make_image(options.check)
         else:

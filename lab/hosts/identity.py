@@ -83,8 +83,10 @@ def check_lab_id(value: str) -> str:
     return value
 
 
-def check_host_names(names: Sequence[str]) -> list[str]:
+def check_host_names(names: object) -> list[str]:
     """The names in order, or an error that says which of them cannot be a host."""
+    if not isinstance(names, list):
+        raise LabError(f'lab_hosts: {names!r} is not a list. Give one, for example -e \'{{"lab_hosts": ["k3s-worker-2"]}}\'.')
     if not names:
         raise LabError('lab_hosts: the list is empty. Name at least one host, for example ["k3s-server"].')
     for name in names:
@@ -108,7 +110,9 @@ def choose_subnet(identity: str, taken: Iterable[ipaddress.IPv4Network]) -> ipad
         candidate = ipaddress.IPv4Network((base + ((start + step) % count) * 256, 24))
         if not any(candidate.overlaps(network) for network in used):
             return candidate
-    raise LabError(f"No /24 of {POOL} is free on this machine: every one overlaps a route, an address or another lab. Remove a lab: ansible-playbook lab/down.yml.")
+    raise LabError(
+        f"No /24 of {POOL} is free on this machine: every one overlaps a route, an address or another lab. Remove a lab: ansible-playbook lab/down.yml."
+    )
 
 
 def networks_in_use(routes: Sequence[Mapping], addresses: Sequence[Mapping]) -> list[ipaddress.IPv4Network]:

@@ -61,7 +61,9 @@ def distribution_of(os_release: str) -> tuple[str, str]:
     fields = dict(re.findall(r'^(\w+)="?(.*?)"?$', os_release, re.MULTILINE))
     identity, codename = fields.get("ID", ""), fields.get("VERSION_CODENAME", "")
     if identity not in ("debian", "ubuntu") or not codename:
-        raise LabError(f"The lab's host image is made from the machine's own Debian or Ubuntu package sources; this is {fields.get('PRETTY_NAME', 'another system')}.")
+        raise LabError(
+            f"The lab's host image is made from the machine's own Debian or Ubuntu package sources; this is {fields.get('PRETTY_NAME', 'another system')}."
+        )
     return identity, codename
 
 
@@ -73,7 +75,11 @@ def parse_index_targets(text: str) -> list[PackageSource]:
         if fields.get("Created-By") == "Packages":
             signed_by = fields.get("Signed-By", "")
             # A key in the paragraph itself stands there over several lines and cannot be passed on; a file name can
-            found.append(PackageSource(fields.get("Repo-URI", ""), fields.get("Release", ""), fields.get("Component", ""), signed_by if signed_by.startswith("/") else ""))
+            found.append(
+                PackageSource(
+                    fields.get("Repo-URI", ""), fields.get("Release", ""), fields.get("Component", ""), signed_by if signed_by.startswith("/") else ""
+                )
+            )
     return found
 
 
@@ -87,7 +93,9 @@ def sources_for(codename: str, sources: Sequence[PackageSource]) -> list[str]:
             if source.component not in wanted:
                 wanted.append(source.component)
     if not any(suite == codename for _uri, suite in components):
-        raise LabError(f"The package sources of this machine have no suite {codename!r} with the component main: add it to /etc/apt/sources.list.d and run apt-get update.")
+        raise LabError(
+            f"The package sources of this machine have no suite {codename!r} with the component main: add it to /etc/apt/sources.list.d and run apt-get update."
+        )
     return [source.line(wanted) for source, wanted in components.values()]
 
 
@@ -200,7 +208,8 @@ def _import(image: Image, archive: Path, store: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="hl-", dir="/run") as name:
         settings = Path(name) / "containers.conf"
         settings.write_text(
-            f'[engine]\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{name}/tmp"\n[network]\nnetwork_config_dir = "{name}/networks"\n', encoding="utf-8"
+            f'[engine]\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{name}/tmp"\n[network]\nnetwork_config_dir = "{name}/networks"\n',
+            encoding="utf-8",
         )
         command = ["unshare", "--mount", "podman", "--root", str(store), "--runroot", f"{name}/run", "--storage-driver", "overlay", "import", "--quiet"]
         command += ["--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3", str(archive), image.reference]

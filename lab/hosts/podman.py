@@ -55,7 +55,8 @@ if ! grep -qs {name} "/proc/${{pid:-none}}/cmdline"; then
   echo "The lab is not up: run ansible-playbook lab/up.yml" >&2
   exit 125
 fi
-exec nsenter --target "$pid" --mount --wd="$PWD" env CONTAINERS_CONF={conf} NETAVARK_FW=iptables podman --root {root} --runroot {runroot} --storage-driver overlay{stores} "$@"
+exec nsenter --target "$pid" --mount --wd="$PWD" env CONTAINERS_CONF={conf} NETAVARK_FW=iptables \\
+  podman --root {root} --runroot {runroot} --storage-driver overlay{stores} "$@"
 """
 
 
@@ -236,7 +237,9 @@ def kill_processes(lab: Lab, limit_seconds: float = 10) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > deadline:
-            raise LabError(f"These processes of the lab did not end: {' '.join(map(str, sorted(remaining)))}. They may hang in the kernel; look at /proc/PID/stack.")
+            raise LabError(
+                f"These processes of the lab did not end: {' '.join(map(str, sorted(remaining)))}. They may hang in the kernel; look at /proc/PID/stack."
+            )
         time.sleep(0.05)
 
 
