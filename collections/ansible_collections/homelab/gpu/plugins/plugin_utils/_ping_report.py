@@ -74,8 +74,6 @@ def report(hosts: t.Sequence[t.Mapping[str, t.Any]], cluster: t.Mapping[str, t.A
         lines += ["", *columns(rows)]
     elif answered:
         silent["nodes"] = "none is registered"
-    if silent:
-        verdict = f"NO ANSWER: {', '.join(silent)}"
-    else:
-        verdict = f"ALL ANSWER: {_count(len(hosts), 'host')}, the API server and {_count(len(nodes), 'node')}"
+    everybody = f"{_count(len(hosts), 'host')}, the API server and {_count(len(nodes), 'node')}"
+    verdict = f"NO ANSWER: {', '.join(silent)}" if silent else f"ALL ANSWER: {everybody}"
     return {"ok": not silent, "silent": silent, "text": "\n".join([*lines, "", verdict])}
