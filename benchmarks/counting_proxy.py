@@ -120,6 +120,13 @@ class CountingProxy:
                 response.read()
                 self.wfile.write(b"0\r\n\r\n")
 
+            def handle_one_request(self) -> None:
+                try:
+                    super().handle_one_request()
+                except (BrokenPipeError, ConnectionResetError):
+                    # A client that has seen enough leaves its watch.
+                    self.close_connection = True
+
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
 
             def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
