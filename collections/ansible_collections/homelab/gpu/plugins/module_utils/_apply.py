@@ -56,7 +56,7 @@ class Applier:
         self,
         client: Client,
         *,
-        namespace: str | None,
+        namespace: str,
         field_manager: str,
         force_conflicts: bool,
         dry_run: bool,
@@ -138,7 +138,10 @@ class Applier:
         resource = self._client.resource(definition.kind, definition.api_version)
         if not resource.namespaced:
             return resource, None
-        return resource, definition.body["metadata"].get("namespace") or self._namespace or "default"
+        return resource, self._namespace_of(definition)
+
+    def _namespace_of(self, definition: Definition) -> str:
+        return definition.body["metadata"].get("namespace") or self._namespace
 
     def _apply(self, definition: Definition) -> Change:
         kind_key = (definition.api_version, definition.kind)
@@ -147,7 +150,8 @@ class Applier:
         except KindNotServed:
             if kind_key not in self._kinds_to_be:
                 raise
-            return self._would_create(definition, self._namespace if self._kinds_to_be[kind_key] == "Namespaced" else None)
+            namespaced = self._kinds_to_be[kind_key] == "Namespaced"
+            return self._would_create(definition, self._namespace_of(definition) if namespaced else None)
         body = copy.deepcopy(definition.body)
         if namespace is None:
             body["metadata"].pop("namespace", None)

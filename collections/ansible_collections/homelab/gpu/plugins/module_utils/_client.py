@@ -126,12 +126,18 @@ def _transport_errors(where: str) -> t.Iterator[None]:
 
 
 def _plain_cause(error: BaseException) -> str:
+    """urllib3 wraps what the operating system said in names of its own classes."""
+    for cause in (error, error.__cause__, *error.args):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    for cause in error.args:
+        if isinstance(cause, BaseException):
+            return _plain_cause(cause)
     text = str(error)
-    # "HTTPSConnection(host='…', port=6443): Failed to establish a new connection: [Errno 111] Connection refused"
-    for marker in ("Failed to establish a new connection: ", "Connection to ", "Read timed out", "Failed to resolve "):
+    for marker in ("Failed to establish a new connection: ", "Read timed out", "Connection to ", "Failed to resolve "):
         if marker in text:
-            return text[text.index(marker) :].removeprefix("Failed to establish a new connection: ")
-    return text
+            text = text[text.index(marker) :].removeprefix("Failed to establish a new connection: ")
+    return text.removeprefix("[Errno 111] ")
 
 
 class Client:

@@ -24,6 +24,7 @@ __all__ = [
     "fail_module",
 ]
 
+_SCHEMA_ERROR = "failed to create typed patch object"
 _CONFLICT_MANAGER = re.compile(r'^conflicts? with "(?P<manager>[^"]*)"')
 
 
@@ -89,7 +90,8 @@ class ApiError(KubeError):
 
     @property
     def transient(self) -> bool:
-        return self.status in (429, 500, 502, 503, 504)
+        # Server-side apply answers 500 to definitions that do not fit the schema
+        return self.status in (429, 500, 502, 503, 504) and _SCHEMA_ERROR not in self.message
 
     @classmethod
     def from_response(cls, status: int, method: str, path: str, body: t.Any, retry_after: float | None = None) -> ApiError:

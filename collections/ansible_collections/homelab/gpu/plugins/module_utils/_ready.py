@@ -233,7 +233,11 @@ def _pod(obj: Object) -> Verdict:
     if scheduled is not None and scheduled.get("status") == "False":
         return Verdict(False, f"{phase}, {_condition_text(scheduled)}")
     waiting = _waiting(status)
-    return Verdict(False, f"{phase}, {waiting}" if waiting else f"{phase}, not ready")
+    if waiting:
+        return Verdict(False, f"{phase}, {waiting}")
+    if phase == "Pending" and scheduled is None and not (obj.get("spec") or {}).get("nodeName"):
+        return Verdict(False, "Pending, not looked at by the scheduler yet")
+    return Verdict(False, f"{phase}, not ready")
 
 
 def _container_statuses(status: t.Mapping[str, t.Any]) -> t.Iterator[t.Mapping[str, t.Any]]:

@@ -136,6 +136,10 @@ class Tracker:
     # What is concluded
 
     @property
+    def listed_once(self) -> bool:
+        return self._listed
+
+    @property
     def objects(self) -> list[Object]:
         order = {name: position for position, name in enumerate(self.selection.names)}
         return [self._objects[key] for key in sorted(self._objects, key=lambda key: (order.get(key, len(order)), key))]
@@ -429,11 +433,11 @@ def wait_for(
             if failures:
                 raise WaitFailed(f"waiting for {what} is of no use any more: {'; '.join(failures)}", timed_out=False, **result())
             if now >= deadline:
-                seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers)))
+                seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers if tracker.listed_once or not outages)))
                 if settled is not None:
                     seen = f"so since {now - settled:.1f} s, which is less than stable_seconds={stable_seconds:g}"
                 if outages:
-                    seen = f"{next(iter(outages.values()))}; before that: {seen}"
+                    seen = "; before that: ".join(filter(None, (next(iter(outages.values())), seen)))
                 raise WaitFailed(f"timed out after {timeout_seconds:g} s waiting for {what}: {seen}", timed_out=True, **result())
             if not threads:
                 threads = [threading.Thread(target=source.run, daemon=True, name="kube-watch") for source in sources]

@@ -171,6 +171,8 @@ TABLE: list[tuple[str, Object, bool, bool, str]] = [
         False,
         "Pending, c: ErrImagePull (no)",
     ),
+    ("pod not scheduled", thing("Pod", {"phase": "Pending"}), False, False, "Pending, not looked at by the scheduler yet"),
+    ("pod on a node", thing("Pod", {"phase": "Pending"}, {"nodeName": "a"}), False, False, "Pending, not ready"),
     ("pod starting", thing("Pod", {"phase": "Running", **having(Ready="False")}), False, False, "Running, not ready"),
     ("job complete", thing("Job", having(Complete="True")), True, False, "Complete"),
     (

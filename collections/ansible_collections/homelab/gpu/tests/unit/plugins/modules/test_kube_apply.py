@@ -24,8 +24,8 @@ def namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def widget(name: str = "w") -> Object:
-    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": 1}}
+def widget(name: str = "w", **metadata: str) -> Object:
+    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, **metadata}, "spec": {"size": 1}}
 
 
 DEFINITION: Object = {
@@ -126,9 +126,10 @@ def test_check_mode_predicts_and_changes_nothing(api: FakeApi, run_module: Run) 
 
 
 def test_check_mode_predicts_what_needs_a_new_namespace_or_kind(api: FakeApi, run_module: Run) -> None:
-    result = run_module("kube_apply", check_mode=True, definitions=[namespace("new"), config_map("c", "new", a="1"), DEFINITION, widget()])
+    result = run_module("kube_apply", check_mode=True, definitions=[namespace("new"), config_map("c", "new", a="1"), DEFINITION, widget(namespace="new")])
     assert outcomes(result) == [("new", "created"), ("widgets.example.com", "created"), ("c", "created"), ("w", "created")]
     assert {key[1] for key in api.objects} == {"Namespace"}
+    assert result["results"][-1]["namespace"] == "new"
 
 
 def test_check_mode_shows_what_the_server_would_refuse(api: FakeApi, run_module: Run) -> None:
@@ -189,6 +190,14 @@ def test_immutable_fields_are_named(api: FakeApi, run_module: Run) -> None:
     result = run_module("kube_apply", definitions=[config_map(a="2")])
     assert "data cannot be changed in an existing object; delete it first" in result["msg"]
     assert result["causes"][0]["field"] == "data"
+
+
+def test_definitions_outside_the_schema_are_not_tried_again(api: FakeApi, run_module: Run) -> None:
+    message = "failed to create typed patch object (default/c; /v1, Kind=ConfigMap): .dta: field not declared in schema"
+    api.faults.append(Fault(method="PATCH", status=500, message=message, times=9))
+    result = run_module("kube_apply", definitions=[config_map()])
+    assert message in result["msg"]
+    assert api.count("PATCH") == 1
 
 
 def test_an_object_that_is_being_deleted_is_not_touched(api: FakeApi, run_module: Run) -> None:
