@@ -87,7 +87,7 @@ def kubeconfig(cluster, tmp_path):
 def hosts(kubeconfig: str | None = None, **variables) -> dict:
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     settings = {"k3s_kubeconfig": kubeconfig} if kubeconfig else {}
-    return {"k3s_cluster": {"hosts": {"one": {**local, **variables}}}, "all": {"vars": settings}}
+    return {"k3s_cluster": {"children": {"k3s_server": {"hosts": {"one": {**local, **variables}}}}, "vars": settings}}
 
 
 def test_status_shows_a_table_with_the_verdict_last(play, kubeconfig):
@@ -151,8 +151,7 @@ def test_status_of_an_unhealthy_cluster_fails_on_demand(play, kubeconfig, cluste
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "k3s_kubeconfig is not set"),
-        (["-e", "k3s_kubeconfig=/nowhere/kubeconfig"], "There is no kubeconfig /nowhere/kubeconfig yet: the cluster is not installed"),
+        (["-e", "k3s_kubeconfig=/nowhere/kubeconfig"], "there is no kubeconfig /nowhere/kubeconfig yet: the cluster is not installed"),
         (["-e", "status_format=xml"], "status_format is xml; use table or json."),
     ],
 )
@@ -176,7 +175,7 @@ def test_ping_when_all_answer(play, kubeconfig):
 def test_ping_names_everybody_who_is_silent(play, kubeconfig, cluster):
     put_node(cluster, "worker", ready="False")
     inventory = hosts(kubeconfig)
-    inventory["k3s_cluster"]["hosts"]["two"] = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_common_args": "-F none -o BatchMode=yes"}
+    inventory["k3s_cluster"]["hosts"] = {"two": {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_common_args": "-F none -o BatchMode=yes"}}
     rc, output = play("ping", inventory=inventory)
     assert rc == 2, output
     text = " ".join(output.split())
@@ -188,7 +187,8 @@ def test_ping_names_everybody_who_is_silent(play, kubeconfig, cluster):
 def test_ping_before_the_cluster_is_installed(play):
     rc, output = play("ping", inventory=hosts("/nowhere/kubeconfig"))
     assert rc == 2, output
-    assert "there is no kubeconfig /nowhere/kubeconfig yet; install the cluster with homelab.gpu.site" in " ".join(output.split())
+    assert "there is no kubeconfig /nowhere/kubeconfig yet" in " ".join(output.split())
+    assert "inventory.yml homelab.gpu.site" in output
 
 
 @needs_root
