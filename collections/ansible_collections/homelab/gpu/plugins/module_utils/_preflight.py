@@ -328,6 +328,13 @@ def check_system(host: Host, _site: Site) -> Iterator[Finding]:
             f"the host has {host.facts['memory_mib']} MiB of memory, and host_preflight_min_memory_mib is {host.preflight('min_memory_mib')}",
             "give it more memory, or lower the option",
         )
+    if not host.facts["inotify"]["another"]:
+        yield Finding(
+            host.name,
+            "inotify",
+            f"all {host.facts['inotify']['limit']} inotify instances of root are taken, and the kubelet ends without one",
+            "raise it: sysctl fs.inotify.max_user_instances=8192, and in /etc/sysctl.d for the next boot",
+        )
     if host.facts["swap"]:
         yield Finding(
             host.name,

@@ -86,6 +86,9 @@ host:
       description: Interfaces with a default route.
       type: list
       elements: str
+    inotify:
+      description: C(limit) of inotify instances for each user, and whether root can have C(another).
+      type: dict
     memory_mib:
       description: Size of the memory.
       type: int
@@ -122,6 +125,7 @@ clock:
       type: float
 """
 
+import ctypes
 import os
 import re
 import socket
@@ -193,6 +197,16 @@ def kernel(release: str) -> dict[str, Any]:
     return {"release": release, "features": features}
 
 
+def inotify() -> dict[str, Any]:
+    # Whoever shares the kernel and the user counts, so only trying tells.
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init()
+    if descriptor >= 0:
+        os.close(descriptor)
+    limit = read("/", "proc/sys/fs/inotify/max_user_instances").strip()
+    return {"limit": int(limit) if limit.isdigit() else 0, "another": descriptor >= 0}
+
+
 def k3s(data_dir: str) -> dict[str, Any]:
     containerd = os.path.join(data_dir, "agent/etc/containerd")
     templates = [os.path.join(containerd, name) for name in ("config.toml.tmpl", "config-v3.toml.tmpl")]
@@ -238,6 +252,7 @@ def main() -> None:
         "listeners": listeners("/", ports),
         "disks": {"data": free_mib(data_dir), "binaries": free_mib("/usr/local/lib")},
         "default_routes": default_routes("/"),
+        "inotify": inotify(),
         "memory_mib": memory("/"),
         "swap": swaps("/"),
         "selinux": {
