@@ -108,6 +108,7 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connect, protect
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, fail_module
 from ansible_collections.homelab.gpu.plugins.module_utils._ping import failing_checks, node_answers
