@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import ssl
+import sys
 import time
 import typing as t
 from urllib.parse import urlencode, urlsplit
@@ -432,7 +433,8 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
         from kubernetes.client.configuration import Configuration
     except ImportError as error:
         raise ClientConfigError(
-            f"the Python package kubernetes cannot be imported ({error}); install it for the Python that runs this module, with `pip install kubernetes`"
+            f"the Python package kubernetes cannot be imported ({error}); install it for the Python that runs this module, {sys.executable}, "
+            "with `pip install kubernetes`, or set ansible_python_interpreter to a Python that has it"
         ) from error
 
     if settings["kubeconfig"]:

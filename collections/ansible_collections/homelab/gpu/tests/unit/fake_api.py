@@ -17,6 +17,7 @@ import email.utils
 import http.server
 import json
 import queue
+import re
 import threading
 import time
 import typing as t
@@ -102,7 +103,7 @@ class FakeApi:
         """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
         self.token: str | None = None
         self._version = 100
-        self._oldest_version = 0
+        self._oldest_version = self._version
         self._lock = threading.RLock()
         self._log: list[tuple[int, str, Kind, Object]] = []
         self._watchers: list[tuple[Kind, queue.SimpleQueue[tuple[int, str, Object]]]] = []
@@ -365,7 +366,10 @@ class FakeApi:
             metadata = obj["metadata"]
             generation = (old or {}).get("metadata", {}).get("generation", 0)
             metadata["generation"] = generation + (1 if old is None or old.get("spec") != obj.get("spec") else 0)
-        return copy.deepcopy(self._store(kind, key, obj, "ADDED" if old is None else "MODIFIED"))
+        shown = copy.deepcopy(self._store(kind, key, obj, "ADDED" if old is None else "MODIFIED"))
+        if shown["metadata"].get("deletionTimestamp") and not shown["metadata"].get("finalizers"):
+            self._remove(kind, key)
+        return shown
 
     def _delete(self, kind: Kind, key: tuple[str, str, str, str], current: Object, query: dict[str, str], options: Object) -> tuple[int, t.Any]:
         uid = (options.get("preconditions") or {}).get("uid")
@@ -456,21 +460,30 @@ class FakeApi:
 
 def selected(obj: Object, query: dict[str, str]) -> bool:
     labels = obj["metadata"].get("labels") or {}
-    for part in filter(None, (query.get("labelSelector") or "").split(",")):
-        key, equals, value = part.replace("==", "=").partition("=")
-        if key.endswith("!"):
-            if labels.get(key[:-1]) == value:
-                return False
-        elif equals and labels.get(key) != value or not equals and key not in labels:
-            return False
+    requirements = re.split(r",(?![^(]*\))", query.get("labelSelector") or "")
+    if not all(_fits(labels, requirement.strip()) for requirement in requirements if requirement):
+        return False
     for part in filter(None, (query.get("fieldSelector") or "").split(",")):
         key, _equals, value = part.partition("=")
         node: t.Any = obj
-        for step in key.rstrip("!").split("."):
+        for step in key.split("."):
             node = (node or {}).get(step)
-        if (node == value) == key.endswith("!"):
+        if node != value:
             return False
     return True
+
+
+def _fits(labels: dict[str, str], requirement: str) -> bool:
+    listed = re.fullmatch(r"(\S+) +(in|notin) +\((.*)\)", requirement)
+    if listed:
+        values = [value.strip() for value in listed[3].split(",")]
+        return (labels.get(listed[1]) in values) == (listed[2] == "in")
+    if requirement.startswith("!"):
+        return requirement[1:] not in labels
+    key, operator, value = re.fullmatch(r"([^=!]+)(==|!=|=)?(.*)", requirement).groups()  # type: ignore[union-attr]
+    if not operator:
+        return key in labels
+    return (labels.get(key) == value) == (operator != "!=")
 
 
 def merge_patch(target: t.Any, patch: t.Any) -> t.Any:

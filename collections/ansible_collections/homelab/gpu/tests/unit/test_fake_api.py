@@ -1,0 +1,261 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What our modules rely on in an API server, as one table of behaviours.
+
+The fake API server has to show them. So does a real one, if E(HOMELAB_GPU_TEST_KUBECONFIG) names a kubeconfig with the rights to make
+and remove namespaces and nodes: that keeps the fake from drifting.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+import uuid
+
+import pytest
+
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connection_settings, open_client
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
+from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
+from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
+
+Object = dict[str, t.Any]
+
+KUBECONFIG = os.environ.get("HOMELAB_GPU_TEST_KUBECONFIG")
+MAPS, NODES, NAMESPACES = BUILTIN["ConfigMap"], BUILTIN["Node"], BUILTIN["Namespace"]
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.skipif(not KUBECONFIG, reason="HOMELAB_GPU_TEST_KUBECONFIG is not set"))])
+def client(request: pytest.FixtureRequest) -> t.Iterator[Client]:
+    if request.param == "real":
+        yield open_client(connection_settings({"kubeconfig": KUBECONFIG}, {}))
+        return
+    with FakeApi() as api:
+        yield open_client(connection_settings({"kubeconfig": api.kubeconfig()}, {}))
+
+
+@pytest.fixture
+def namespace(client: Client) -> t.Iterator[str]:
+    name = f"behaviour-{uuid.uuid4().hex[:8]}"
+    client.request("POST", NAMESPACES.path(), body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    client.request("DELETE", NAMESPACES.path(name=name))
+
+
+@pytest.fixture
+def node(client: Client) -> t.Iterator[str]:
+    name = f"behaviour-{uuid.uuid4().hex[:8]}"
+    client.request("POST", NODES.path(), body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    yield name
+    client.request("DELETE", NODES.path(name=name))
+
+
+def config_map(name: str = "c", labels: dict[str, str] | None = None, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **({"labels": labels} if labels else {})}, "data": data}
+
+
+def apply(client: Client, namespace: str, body: Object, manager: str = "one", **query: str) -> Object:
+    return t.cast(
+        "Object",
+        client.request(
+            "PATCH",
+            MAPS.path(namespace, body["metadata"]["name"]),
+            query={"fieldManager": manager, **query},
+            body=body,
+            content_type="application/apply-patch+yaml",
+        ),
+    )
+
+
+def refused(code: int, *arguments: t.Any, **options: t.Any) -> ApiError:
+    client, *rest = arguments
+    with pytest.raises(ApiError) as caught:
+        client.request(*rest, **options)
+    assert caught.value.status == code
+    return caught.value
+
+
+def test_apply_creates_and_repeats_without_a_trace(client: Client, namespace: str) -> None:
+    first = apply(client, namespace, config_map(a="1"))
+    assert first["metadata"]["namespace"] == namespace
+    assert first["metadata"]["uid"]
+    assert apply(client, namespace, config_map(a="1"))["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert apply(client, namespace, config_map(a="2"))["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]
+
+
+def test_apply_removes_what_its_manager_no_longer_gives(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map(a="1", b="2"))
+    apply(client, namespace, config_map(c="3"), "two")
+    assert apply(client, namespace, config_map(a="1"))["data"] == {"a": "1", "c": "3"}
+
+
+def test_apply_names_conflicting_managers(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map(a="1"))
+    error = refused(
+        409,
+        client,
+        "PATCH",
+        MAPS.path(namespace, "c"),
+        query={"fieldManager": "two"},
+        body=config_map(a="2"),
+        content_type="application/apply-patch+yaml",
+    )
+    (cause,) = error.causes
+    assert (cause["reason"], cause["field"]) == ("FieldManagerConflict", ".data.a")
+    assert cause["message"].startswith('conflict with "one"')
+    assert apply(client, namespace, config_map(a="1"), "two")["data"] == {"a": "1"}
+
+
+def test_apply_by_force_takes_over(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map(a="1"))
+    assert apply(client, namespace, config_map(a="2"), "two", force="true")["data"] == {"a": "2"}
+    assert {entry["manager"] for entry in apply(client, namespace, config_map(a="2"), "two")["metadata"]["managedFields"]} == {"two"}
+
+
+def test_dry_runs_answer_and_store_nothing(client: Client, namespace: str) -> None:
+    assert apply(client, namespace, config_map(a="1"), dryRun="All")["data"] == {"a": "1"}
+    assert client.get(MAPS, "c", namespace) is None
+    before = apply(client, namespace, config_map(a="1"))
+    assert apply(client, namespace, config_map(a="2"), dryRun="All")["data"] == {"a": "2"}
+    client.request("DELETE", MAPS.path(namespace, "c"), body={"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]})
+    assert client.get(MAPS, "c", namespace) == before
+
+
+def test_apply_into_a_missing_namespace(client: Client) -> None:
+    error = refused(
+        404,
+        client,
+        "PATCH",
+        MAPS.path("no-such-namespace", "c"),
+        query={"fieldManager": "one"},
+        body=config_map(),
+        content_type="application/apply-patch+yaml",
+    )
+    assert error.message == 'namespaces "no-such-namespace" not found'
+
+
+def test_merge_patch_is_bound_to_the_version_it_names(client: Client, namespace: str) -> None:
+    made = apply(client, namespace, config_map(a="1"))
+    patch = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}, "data": {"b": "2"}}
+    options: Object = {"body": patch, "content_type": "application/merge-patch+json"}
+    assert client.request("PATCH", MAPS.path(namespace, "c"), **options)["data"] == {"a": "1", "b": "2"}
+    patch["data"] = {"b": "3"}
+    assert refused(409, client, "PATCH", MAPS.path(namespace, "c"), **options).reason == "Conflict"
+
+
+def test_merge_patch_removes_by_null(client: Client, node: str) -> None:
+    for patch, labels, taints in (
+        ({"metadata": {"labels": {"x": "y"}}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}, {"x": "y"}, ["a"]),
+        ({"metadata": {"labels": {"x": None}}, "spec": {"taints": None}}, {}, []),
+    ):
+        changed = client.request("PATCH", NODES.path(name=node), body=patch, content_type="application/merge-patch+json")
+        assert {key: value for key, value in (changed["metadata"].get("labels") or {}).items() if key == "x"} == labels
+        assert [taint["key"] for taint in changed["spec"].get("taints") or [] if "/" not in taint["key"]] == taints
+
+
+def test_deletion_is_bound_to_the_uid_it_names(client: Client, namespace: str) -> None:
+    made = apply(client, namespace, config_map())
+    path = MAPS.path(namespace, "c")
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "another"}}
+    assert refused(409, client, "DELETE", path, body=options).reason == "Conflict"
+    client.request("DELETE", path, body={**options, "preconditions": {"uid": made["metadata"]["uid"]}})
+    assert refused(404, client, "DELETE", path, body=options).reason == "NotFound"
+
+
+def test_finalizers_delay_deletion(client: Client, namespace: str) -> None:
+    held = config_map()
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    apply(client, namespace, held)
+    client.request("DELETE", MAPS.path(namespace, "c"))
+    found = client.get(MAPS, "c", namespace)
+    assert found is not None
+    assert found["metadata"]["deletionTimestamp"]
+    client.request("PATCH", MAPS.path(namespace, "c"), body={"metadata": {"finalizers": None}}, content_type="application/merge-patch+json")
+    assert client.get(MAPS, "c", namespace) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "fields", "names"),
+    [
+        (None, None, ["a", "b", "c"]),
+        ("tier=front", None, ["a"]),
+        ("tier==front", None, ["a"]),
+        ("tier!=front", None, ["b", "c"]),
+        ("tier", None, ["a", "b"]),
+        ("!tier", None, ["c"]),
+        ("tier in (front,back)", None, ["a", "b"]),
+        ("tier notin (front),tier", None, ["b"]),
+        (None, "metadata.name=b", ["b"]),
+        ("tier=front", "metadata.name=b", []),
+    ],
+)
+def test_selectors(client: Client, namespace: str, labels: str | None, fields: str | None, names: list[str]) -> None:
+    for name, tier in (("a", "front"), ("b", "back"), ("c", None)):
+        apply(client, namespace, config_map(name, {"tier": tier} if tier else None))
+    found = client.list_all(MAPS, namespace, label_selector=labels, field_selector=fields).items
+    assert [item["metadata"]["name"] for item in found if item["metadata"]["name"] != "kube-root-ca.crt"] == names
+
+
+def test_pages_make_one_list(client: Client, namespace: str) -> None:
+    for name in "abc":
+        apply(client, namespace, config_map(name, {"mine": "yes"}))
+    names: list[str] = []
+    query: Object = {"limit": 2, "labelSelector": "mine"}
+    pages = 0
+    while True:
+        answer = client.request("GET", MAPS.path(namespace), query=query)
+        pages += 1
+        names += [item["metadata"]["name"] for item in answer["items"]]
+        if not answer["metadata"].get("continue"):
+            break
+        query["continue"] = answer["metadata"]["continue"]
+    assert (names, pages) == (["a", "b", "c"], 2)
+
+
+def test_a_watch_tells_everything_since_a_list(client: Client, namespace: str) -> None:
+    version = client.list_all(MAPS, namespace).resource_version
+    apply(client, namespace, config_map("w", {"mine": "yes"}, a="1"))
+    apply(client, namespace, config_map("w", {"mine": "yes"}, a="2"))
+    apply(client, namespace, config_map("other"))
+    client.request("DELETE", MAPS.path(namespace, "w"))
+    seen = []
+    stream = client.stream(MAPS.path(namespace), {"resourceVersion": version, "labelSelector": "mine", "timeoutSeconds": 10}, timeout=10)
+    for event in stream:
+        seen.append((event["type"], event["object"]["metadata"]["name"], event["object"]["data"]["a"]))
+        if event["type"] == "DELETED":
+            break
+    stream.close()
+    assert seen == [("ADDED", "w", "1"), ("MODIFIED", "w", "2"), ("DELETED", "w", "2")]
+
+
+def test_a_watch_from_a_version_too_old_is_told_so(client: Client) -> None:
+    """Real servers answer by an event, or refuse the request."""
+    try:
+        (event,) = client.stream(MAPS.path("kube-system"), {"resourceVersion": "1", "timeoutSeconds": 1}, timeout=5)
+    except ApiError as error:
+        code = error.status
+    else:
+        assert event["type"] == "ERROR"
+        code = event["object"]["code"]
+    assert code == 410
+
+
+def test_what_is_not_there(client: Client, namespace: str) -> None:
+    error = refused(404, client, "GET", MAPS.path(namespace, "none"))
+    assert (error.reason, error.message) == ("NotFound", 'configmaps "none" not found')
+    assert refused(404, client, "GET", "/apis/none.example.com/v1").status == 404
+    assert refused(404, client, "GET", "/api/v1/nonesuch").status == 404
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({"ConfigMap", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "Lease", "Namespace", "Node", "Pod", "Secret"})
+)
+def test_discovery_agrees_with_what_is_known_without_it(client: Client, kind: str) -> None:
+    found = [resource for resource in [*client._discover_groups(True), *client._discover_version("v1", True)] if resource.kind == kind]
+    assert BUILTIN[kind] in found
+
+
+def test_the_cluster_has_one_uid(client: Client) -> None:
+    assert uuid.UUID(client.cluster_uid())
