@@ -25,13 +25,25 @@ def judged(holds: bool, promise: str) -> str:
     return f"{'kept' if holds else '**missed**'}: {promise}"
 
 
-def reason_for(task: str, reasons: Sequence[Mapping[str, str]]) -> str:
-    return next((entry["reason"] for entry in reasons if re.search(entry["task"], task)), UNKNOWN_REASON)
+def reason_for(task: Mapping[str, Any], run: str, reasons: Sequence[Mapping[str, str]]) -> str:
+    for entry in reasons:
+        if entry.get("run", run) == run and re.search(entry["task"], task["name"]) and re.search(entry.get("phase", ""), task["phase"]):
+            return entry["reason"]
+    return UNKNOWN_REASON
 
 
-def slowest(tasks: Sequence[Mapping[str, Any]], whole: float, reasons: Sequence[Mapping[str, str]]) -> str:
-    rows = [(task["name"], f"{task['seconds']:.1f}", f"{100 * task['seconds'] / whole:.0f} %", reason_for(task["name"], reasons)) for task in tasks]
-    return table(["task", "s", "share", "reason"], rows)
+def slowest(tasks: Sequence[Mapping[str, Any]], run: str, whole: float, reasons: Sequence[Mapping[str, str]]) -> str:
+    rows = [
+        (
+            task["phase"],
+            task["name"].removeprefix("homelab.gpu."),
+            f"{task['seconds']:.1f}",
+            f"{100 * task['seconds'] / whole:.0f} %",
+            reason_for(task, run, reasons),
+        )
+        for task in tasks
+    ]
+    return table(["phase", "task", "s", "share", "reason"], rows)
 
 
 def site_runs(result: Mapping[str, Any], reasons: Sequence[Mapping[str, str]]) -> str:
@@ -53,9 +65,9 @@ def site_runs(result: Mapping[str, Any], reasons: Sequence[Mapping[str, str]]) -
             "\n".join(f"- {promise}" for promise in promises),
             table(["run", "s", "of the first"], runs),
             "The ten slowest tasks of the first run:",
-            slowest(result["first_slowest"], first, reasons),
+            slowest(result["first_slowest"], "first", first, reasons),
             "Of the second:",
-            slowest(result["second_slowest"], second, reasons),
+            slowest(result["second_slowest"], "second", second, reasons),
         ]
     )
 

@@ -14,7 +14,11 @@ import yaml
 from benchmarks import measured_lab, report
 
 HERE = Path(__file__).resolve().parent
-REASONS = [{"task": "^k3s_server : Wait", "reason": "the server starts"}]
+REASONS = [
+    {"task": "^k3s_server : Wait", "run": "first", "reason": "the server starts"},
+    {"task": "^k3s_server : Wait", "phase": "two", "reason": "another phase"},
+    {"task": "^k3s_server : Wait", "run": "second", "reason": "the server runs"},
+]
 
 TIMELINE = {
     "playbook": "site.yml",
@@ -69,8 +73,9 @@ def test_site_promises(changes: dict[str, Any], missed: list[str]) -> None:
 
 def test_site_tasks_have_reasons_or_say_that_they_have_none() -> None:
     section = report.site_runs(site(), REASONS)
-    assert "| k3s_server : Wait | 9.0 | 15 % | the server starts |" in section
-    assert f"| Look | 2.5 | 4 % | {report.UNKNOWN_REASON} |" in section
+    assert "| one | k3s_server : Wait | 9.0 | 15 % | the server starts |" in section
+    assert "| one | k3s_server : Wait | 9.0 | 75 % | the server runs |" in section
+    assert f"| two | Look | 2.5 | 4 % | {report.UNKNOWN_REASON} |" in section
     assert "| second `site.yml` | 12.0 | 0.20 |" in section
 
 
