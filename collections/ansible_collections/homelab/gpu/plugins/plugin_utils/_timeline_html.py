@@ -16,6 +16,8 @@ __all__ = ["axis_step", "render_html"]
 
 _SLOWEST_SHOWN = 15
 _PIXELS_PER_TASK = 7
+# Shorter bars have no room for a name.
+_NAMED_SHARE = 0.04
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #ffffff; --fg: #1c2128; --soft: #57606a; --line: #d0d7de; --lane: #f3f5f7; --tip: #1c2128; --tipfg: #ffffff;
@@ -48,11 +50,11 @@ th { color: var(--soft); font-weight: 600; }
 .axis span { position: absolute; border-left: 1px solid var(--line); padding-left: 3px; white-space: nowrap; }
 .bar { position: absolute; top: 0; bottom: 0; min-width: 2px; border-right: 1px solid var(--bg); }
 .bar:hover { outline: 2px solid var(--fg); z-index: 3; }
-.tip { display: none; position: absolute; left: 0; top: 1.8rem; z-index: 4; width: max-content; max-width: 26rem; padding: .35rem .6rem; border-radius: 4px;
-  background: var(--tip); color: var(--tipfg); font-size: .85rem; white-space: pre-line; pointer-events: none; }
-.late .tip { left: auto; right: 0; }
+.name { position: absolute; inset: 0; padding: 0 .3rem; overflow: hidden; white-space: nowrap; font-size: .75rem; line-height: 1.6rem; color: #0b0f14; }
+.failed .name, .unreachable .name, .ignored .name, .unfinished .name { color: #ffffff; }
+.tip { display: none; position: fixed; left: 1rem; bottom: 1rem; z-index: 4; max-width: calc(100vw - 2rem); padding: .5rem .8rem; border-radius: 6px;
+  background: var(--tip); color: var(--tipfg); white-space: pre-line; pointer-events: none; }
 .bar:hover .tip { display: block; }
-.chart:has(.bar:hover) { padding-bottom: 6rem; margin-bottom: -5.5rem; }
 .ok { --c: var(--ok); } .changed { --c: var(--changed); } .skipped { --c: var(--skipped); } .ignored { --c: var(--ignored); }
 .failed { --c: var(--failed); } .unreachable { --c: var(--unreachable); } .unfinished { --c: var(--unfinished); }
 .bar, .key i { background: var(--c); }
@@ -61,6 +63,7 @@ th { color: var(--soft); font-weight: 600; }
 .skipped.bar { top: 35%; bottom: 35%; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .6rem 0; padding: 0; list-style: none; }
 .key i { display: inline-block; width: 1rem; height: .8rem; margin-right: .4rem; }
+.skipped .name { display: none; }
 td.failed, td.unreachable, td.changed, td.ignored { color: var(--c); font-weight: 600; }
 summary { cursor: pointer; margin: .6rem 0; }
 @media print { .chart { overflow: visible; } }
@@ -228,20 +231,21 @@ def _chart(phase: dict[str, t.Any]) -> list[str]:
 
 def _bar(task: dict[str, t.Any], result: dict[str, t.Any], phase_start: float, whole: float) -> str:
     offset = result["start"] - phase_start
-    late = " late" if offset > whole / 2 else ""
-    tip = [task_label(task), f"{result['host']}: {result['status']} after {_clock(result['seconds'])}", *_facts(result)]
+    tip = [task_label(task), f"{result['host']}: {result['status']} in {_clock(result['seconds'])}", *_facts(result)]
     if task["block"]:
         tip.insert(1, task["block"])
+    share = result["seconds"] / whole if whole > 0 else 0.0
+    name = f'<span class="name">{_text(task["name"])}</span>' if share >= _NAMED_SHARE else ""
     return (
-        f'<div class="bar {_text(result["status"])}{late}" style="left:{_percent(offset, whole)};width:{_percent(result["seconds"], whole)}">'
-        f'<span class="tip">{"&#10;".join(_text(line) for line in tip)}</span></div>'
+        f'<div class="bar {_text(result["status"])}" style="left:{_percent(offset, whole)};width:{_percent(result["seconds"], whole)}">'
+        f'{name}<span class="tip">{"&#10;".join(_text(line) for line in tip)}</span></div>'
     )
 
 
 def _task_table(phase: dict[str, t.Any]) -> list[str]:
     results = sum(len(task["results"]) for task in phase["tasks"])
     lines = [
-        f"<details><summary>All {results} results of this phase as a table</summary>",
+        f"<details><summary>{results} result{'' if results == 1 else 's'} of this phase as a table</summary>",
         "<table>",
         '<thead><tr><th scope="col" class="n">Start</th><th scope="col" class="n">Seconds</th><th scope="col">Task</th><th scope="col">Host</th>'
         '<th scope="col">Status</th><th scope="col">Details</th></tr></thead>',

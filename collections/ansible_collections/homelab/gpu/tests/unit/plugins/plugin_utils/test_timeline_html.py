@@ -98,7 +98,20 @@ def test_each_status_has_a_colour_in_both_schemes_and_an_entry_in_the_legend(sta
 def test_bars_lie_where_their_times_say():
     text = render_html(document())
     assert 'class="bar changed" style="left:0.000%;width:75.000%"' in text
-    assert 'class="bar ok late" style="left:62.500%;width:12.500%"' in text
+    assert 'class="bar ok" style="left:62.500%;width:12.500%"' in text
+
+
+def test_only_bars_with_room_for_it_bear_their_name():
+    recorder = Recorder("site.yml", "2026-11-22T10:00:00Z", 0.0)
+    recorder.start_phase("p1", "P", 0.0)
+    for key, start, end in (("long", 0.0, 50.0), ("short", 50.0, 51.0)):
+        recorder.start_task(key, TaskInfo(name=f"The {key} one", action="x"), start)
+        recorder.start_result(key, "a", start)
+        recorder.finish_result(key, "a", "ok", end)
+    recorder.finish("ok", 100.0)
+    text = render_html(recorder.document(100.0))
+    assert '<span class="name">The long one</span>' in text
+    assert '<span class="name">The short one</span>' not in text
 
 
 def test_what_the_chart_shows_is_in_a_table_too():
@@ -106,7 +119,7 @@ def test_what_the_chart_shows_is_in_a_table_too():
     chart = text[text.index('<div class="chart"') : text.index("<details>")]
     assert chart.startswith('<div class="chart" aria-hidden="true">')
     table = text[text.index("<details>") :]
-    assert "All 2 results of this phase as a table" in table
+    assert "2 results of this phase as a table" in table
     assert 'scope="col"' in table
     for cell in ("<td>a</td>", "<td>a2</td>", '<td class="changed">changed</td>', "handler, 3 attempts, 4 items, on a"):
         assert cell in table
