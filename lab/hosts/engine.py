@@ -43,7 +43,7 @@ from lab.hosts.identity import (
     networks_in_use,
 )
 
-READY_SECONDS = 90
+READY_SECONDS = 120
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -338,6 +338,10 @@ def ssh_command(lab: Lab, address: str, *command: str) -> list[str]:
     ]
 
 
+# Ends when systemd has started all units, well or not
+STARTED = 'until state=$(systemctl is-system-running); [ "$state" = running ] || [ "$state" = degraded ]; do sleep 0.1; done; echo $state'
+
+
 def wait_for_ssh(lab: Lab, host: str, address: str, limit_seconds: float = READY_SECONDS) -> str:
     """The state systemd reports once it has started, asked over SSH."""
     deadline = time.monotonic() + limit_seconds
@@ -351,18 +355,20 @@ def wait_for_ssh(lab: Lab, host: str, address: str, limit_seconds: float = READY
             time.sleep(0.05)
             continue
         try:
-            done = subprocess.run(
-                ssh_command(lab, address, "systemctl is-system-running --wait"), capture_output=True, text=True, timeout=max(1, deadline - time.monotonic())
-            )
+            done = subprocess.run(ssh_command(lab, address, STARTED), capture_output=True, text=True, timeout=max(1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             last = "systemd is still starting units"
             break
-        if done.stdout.strip() in ("running", "degraded"):
+        if done.returncode == 0:
             return done.stdout.strip()
         last = (done.stderr or done.stdout).strip() or f"ssh ended with {done.returncode}"
         time.sleep(0.1)
-    logs = own.podman(lab, "logs", "--tail", "15", host, check=False)
-    raise LabError(f"{host} ({address}) was not ready after {limit_seconds:g} s: {last}. Its console:\n{(logs.stdout + logs.stderr).strip()}")
+    jobs = own.podman(lab, "exec", host, "systemctl", "list-jobs", "--no-legend", check=False)
+    console = own.podman(lab, "logs", "--tail", "15", host, check=False)
+    raise LabError(
+        f"{host} ({address}) was not ready after {limit_seconds:g} s: {last}.\nIts jobs: {(jobs.stdout + jobs.stderr).strip()}\n"
+        f"Its console: {(console.stdout + console.stderr).strip()}"
+    )
 
 
 def failed_units(lab: Lab, address: str) -> str:
@@ -536,13 +542,18 @@ def leave_machine(lab: Lab) -> None:
             folder.rmdir()
 
 
+def require_host(record: Mapping[str, Any], host: str) -> None:
+    if host not in record.get("hosts", {}):
+        names = ", ".join(record.get("hosts", {})) or "none: the lab is not up"
+        raise LabError(f"lab_host: {host!r} is not a host of this lab. Its hosts are {names}.")
+
+
 def remove_host(lab: Lab, host: str, check: bool) -> Report:
     """Remove one host and keep the others."""
     report = Report()
     record = read_json(lab.record)
     states = host_states(lab)
-    if host not in record.get("hosts", {}):
-        return report
+    require_host(record, host)
     report.before = {"hosts": describe(record["hosts"], states)}
     report.after = {"hosts": {name: text for name, text in report.before["hosts"].items() if name != host}}
     report.actions.append(f"remove {host}")
@@ -571,9 +582,7 @@ def power(lab: Lab, host: str, action: str, check: bool) -> Report:
     """Start, stop or kill a host as if somebody had pressed its button; started ones answer over SSH afterwards."""
     report = Report()
     record = read_json(lab.record)
-    if host not in record.get("hosts", {}):
-        names = ", ".join(record.get("hosts", {})) or "none: the lab is not up"
-        raise LabError(f"lab_host: {host!r} is not a host of this lab. Its hosts are {names}.")
+    require_host(record, host)
     address = record["hosts"][host]
     states = host_states(lab)
     state = states[host].state if host in states else "absent"
