@@ -253,8 +253,8 @@ def task_label(task: dict[str, t.Any]) -> str:
 def _bar(share: float) -> str:
     eighths = round(max(0.0, min(1.0, share)) * _BAR_WIDTH * 8)
     full, rest = divmod(eighths, 8)
-    bar = "█" * full + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[rest]
-    return bar + " " * (_BAR_WIDTH - len(bar))
+    blocks = "█" * full + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[rest]
+    return blocks + " " * (_BAR_WIDTH - len(blocks))
 
 
 def render_table(document: dict[str, t.Any], *, slowest: int = 10) -> list[tuple[str, str]]:
