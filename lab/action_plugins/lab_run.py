@@ -30,12 +30,13 @@ def run(command: list[str]) -> tuple[int, str, list[str]]:
     """Exit status, standard output and the lines of standard error, which were shown."""
     shown: list[str] = []
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+        stdout, stderr = process.stdout, process.stderr
+        assert stdout is not None
+        assert stderr is not None
         output: list[str] = []
-        reader = threading.Thread(target=lambda: output.append(process.stdout.read()), daemon=True)
+        reader = threading.Thread(target=lambda: output.append(stdout.read()), daemon=True)
         reader.start()
-        for line in process.stderr:
+        for line in stderr:
             shown.append(line.rstrip())
             display.display(f"  {line.rstrip()}")
         reader.join()

@@ -44,8 +44,8 @@ class ActionModule(ActionBase):
         try:
             entries = read_lock(options["lock_file"])
         except LockError as error:
-            problems = "\n".join(f"  {what}; fix: {fix}" for what, fix in error.problems)
-            return {**result, "failed": True, "msg": f"The lock file {options['lock_file']} is wrong:\n{problems}"}
+            listed = "\n".join(f"  {what}; fix: {fix}" for what, fix in error.problems)
+            return {**result, "failed": True, "msg": f"The lock file {options['lock_file']} is wrong:\n{listed}"}
 
         artifacts: list[dict[str, Any]] = []
         missing: list[str] = []

@@ -43,7 +43,7 @@ def _what(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
     for kind, known in (("a whole number", int), ("a number", float), ("text", str), ("a list", (list, tuple)), ("a dictionary", Mapping)):
-        if isinstance(value, known):  # type: ignore[arg-type]
+        if isinstance(value, known):
             return kind
     return type(value).__name__
 

@@ -59,7 +59,10 @@ def test_taint(text: str, expected: dict[str, str]) -> None:
     assert parse_taint(text) == expected
 
 
-@pytest.mark.parametrize(("text", "what"), [("a=b", "no effect"), ("a=b:Never", "no effect"), ("=b:NoSchedule", "key of the taint"), ("a=b c:NoSchedule", "value of")])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("a=b", "no effect"), ("a=b:Never", "no effect"), ("=b:NoSchedule", "key of the taint"), ("a=b c:NoSchedule", "value of")],
+)
 def test_wrong_taint(text: str, what: str) -> None:
     with pytest.raises(SettingError, match=what):
         parse_taint(text)
