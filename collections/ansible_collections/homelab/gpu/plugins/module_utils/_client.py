@@ -402,22 +402,21 @@ class _LastError(logging.Handler):
 def _load_kubeconfig(kubeconfig: t.Any, context: str | None) -> t.Any:
     from kubernetes import config
 
+    inline = isinstance(kubeconfig, t.Mapping)
+    path = "" if inline else os.path.expanduser(str(kubeconfig))
+    source = "kubeconfig (inline)" if inline else f"kubeconfig {path}"
+    if not inline and not any(os.path.isfile(part) for part in path.split(os.pathsep)):
+        raise ClientConfigError(f"kubeconfig: there is no file {path}")
     heard = _LastError()
     logging.getLogger().addHandler(heard)
     try:
-        if isinstance(kubeconfig, t.Mapping):
+        if inline:
             client = config.new_client_from_config_dict(dict(kubeconfig), context=context, persist_config=False)
-            source = "kubeconfig (inline)"
         else:
-            path = os.path.expanduser(str(kubeconfig))
-            source = f"kubeconfig {path}"
-            if not any(os.path.isfile(part) for part in path.split(os.pathsep)):
-                raise ClientConfigError(f"kubeconfig: there is no file {path}")
             client = config.new_client_from_config(config_file=path, context=context, persist_config=False)
-    except ClientConfigError:
-        raise
     except Exception as error:  # the loader lets through whatever its YAML, base64 and file handling raise
-        raise ClientConfigError(f"kubeconfig{f' with context {context}' if context else ''} cannot be used: {error}") from error
+        used = f"{source} with context {context}" if context else source
+        raise ClientConfigError(f"{used} cannot be used, check that it is a complete kubeconfig: {error}") from error
     finally:
         logging.getLogger().removeHandler(heard)
     configuration = client.configuration

@@ -85,6 +85,8 @@ class ApiError(KubeError):
         self.causes = causes or []
         self.retry_after = retry_after
         text = message or reason or "no explanation given"
+        if status == 401:
+            text += " (the API server does not accept the token or client certificate; check api_key, or fetch the kubeconfig anew)"
         super().__init__(f"{method} {path}: {status} {text}" if not reason or reason in text else f"{method} {path}: {status} {reason}: {text}")
         self.data = {"status": status, "reason": reason, "causes": self.causes}
 

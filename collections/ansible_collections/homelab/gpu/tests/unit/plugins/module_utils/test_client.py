@@ -95,6 +95,7 @@ def broken(**changes: t.Any) -> dict[str, t.Any]:
     [
         ("", None, "cannot be used"),
         ("{", None, "cannot be used"),
+        ("no mapping", None, "/kubeconfig cannot be used, check that it is a complete kubeconfig"),
         (broken(), "b", "with context b cannot be used"),
         (broken(clusters=[]), None, "cannot be used"),
         (

@@ -28,6 +28,11 @@ def test_message_says_what_the_server_said(body: object, text: str) -> None:
     assert str(ApiError.from_response(404, "GET", "/x", body)) == text
 
 
+def test_refused_credentials_come_with_a_hint() -> None:
+    text = str(ApiError.from_response(401, "GET", "/x", status(reason="Unauthorized", message="Unauthorized")))
+    assert text.startswith("GET /x: 401 Unauthorized (the API server does not accept the token or client certificate")
+
+
 def test_causes_and_retry_after_are_kept() -> None:
     body = status(
         reason="Invalid",
