@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
-import time
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
@@ -60,14 +59,15 @@ class Applier:
         field_manager: str,
         force_conflicts: bool,
         dry_run: bool,
-        sleep: t.Callable[[float], None] = time.sleep,
+        deletion_seconds: float = 0.0,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._field_manager = field_manager
         self._force = force_conflicts
         self._dry_run = dry_run
-        self._sleep = sleep
+        # How long to wait for an object of the same name that is on its way out
+        self._deletion_seconds = deletion_seconds
         self._started = client.server_time() - _CLOCK_SLACK
         # Dry runs know nothing of each other: these would exist by now
         self._namespaces_to_be: set[str] = set()
@@ -160,8 +160,12 @@ class Applier:
         if namespace in self._namespaces_to_be:
             return self._would_create(definition, namespace)
         before = self._client.get(resource, definition.name, namespace)
-        if before is not None and (before.get("metadata") or {}).get("deletionTimestamp"):
-            raise KubeError(f"{definition.describe()} is being deleted; apply it when it is gone, for example after kube_wait with until=gone")
+        if before is not None and before["metadata"].get("deletionTimestamp"):
+            if self._dry_run:
+                self._note_new(definition)
+                return self._would_create(definition, namespace)
+            self._await_gone(definition, resource, namespace)
+            before = None
         try:
             after = self._client.request(
                 "PATCH",
@@ -221,6 +225,12 @@ class Applier:
         )
         wait_for(self._client, [selection], timeout_seconds=_ESTABLISH_SECONDS, what=f"{selection.describe()} to be established")
         self._client.forget_discovery()
+
+    def _await_gone(self, definition: Definition, resource: Resource, namespace: str | None) -> None:
+        if not self._deletion_seconds:
+            raise KubeError(f"{definition.describe()} is being deleted; set wait=true to wait until it is gone, and apply it then")
+        selection = Selection(kind=definition.kind, api_version=resource.api_version, namespace=namespace, names=(definition.name,), judge=judge_for("gone"))
+        wait_for(self._client, [selection], timeout_seconds=self._deletion_seconds, what=f"{definition.describe()}, which is being deleted, to be gone")
 
     def _explained(self, error: ApiError, definition: Definition, namespace: str | None) -> KubeError:
         what = f"{definition.describe()} ({definition.origin})"

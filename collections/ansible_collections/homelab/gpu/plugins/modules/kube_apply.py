@@ -71,6 +71,7 @@ options:
   wait:
     description:
       - Wait until all objects are ready, as M(homelab.gpu.kube_wait) means it, or gone with O(state=absent).
+      - An object that is being deleted while it shall be applied is waited for, too. Without O(wait) it is an error.
       - A wait that cannot succeed ends early and says why. That is when a Job has failed, a rollout has passed its progress deadline, a
         container has crashed three times, or for 30 seconds a pod finds no node or an image cannot be pulled.
       - Volumes and their claims are not waited for, as many are bound only when a pod uses them.
@@ -253,6 +254,7 @@ def main() -> None:
             field_manager=params["field_manager"],
             force_conflicts=params["force_conflicts"],
             dry_run=module.check_mode,
+            deletion_seconds=params["timeout_seconds"] if params["wait"] else 0.0,
         )
         work = applier.present if params["state"] == "present" else applier.absent
         for change in work(definitions):

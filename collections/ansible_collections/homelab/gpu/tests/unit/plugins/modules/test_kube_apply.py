@@ -200,10 +200,28 @@ def test_definitions_outside_the_schema_are_not_tried_again(api: FakeApi, run_mo
     assert api.count("PATCH") == 1
 
 
-def test_an_object_that_is_being_deleted_is_not_touched(api: FakeApi, run_module: Run) -> None:
-    api.put({**config_map(a="1"), "metadata": {"name": "c", "namespace": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"}})
-    result = run_module("kube_apply", definitions=[config_map(a="2")])
-    assert "ConfigMap c is being deleted" in result["msg"]
+@pytest.fixture
+def going(api: FakeApi) -> Object:
+    """A namespace on its way out."""
+    return api.put({**namespace("going"), "metadata": {"name": "going", "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+
+
+def test_an_object_that_is_being_deleted_is_not_touched(api: FakeApi, run_module: Run, going: Object) -> None:
+    result = run_module("kube_apply", definitions=[namespace("going")])
+    assert result["msg"] == "Namespace going is being deleted; set wait=true to wait until it is gone, and apply it then"
+    assert api.count("PATCH") == 0
+
+
+def test_an_object_that_is_being_deleted_is_waited_for(api: FakeApi, run_module: Run, going: Object) -> None:
+    api.on_watch = lambda _path: api.drop("Namespace", "going")
+    result = run_module("kube_apply", wait=True, definitions=[namespace("going"), config_map("c", "going")])
+    assert outcomes(result) == [("going", "created"), ("c", "created")]
+    assert api.find("Namespace", "going")["metadata"]["uid"] != going["metadata"]["uid"]
+
+
+def test_an_object_that_is_being_deleted_would_be_made_anew(api: FakeApi, run_module: Run, going: Object) -> None:
+    result = run_module("kube_apply", check_mode=True, definitions=[namespace("going"), config_map("c", "going")])
+    assert outcomes(result) == [("going", "created"), ("c", "created")]
     assert api.count("PATCH") == 0
 
 
