@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -27,14 +28,18 @@ var links = []string{"k3s", "kubectl", "ctr", "containerd"}
 // BinDir is the folder of the programs of the running version.
 func BinDir(dataDir string) string { return filepath.Join(dataDir, "data/current/bin") }
 
-// Extract writes the programs below root of files into <dataDir>/data/<hash>/bin and lets "current" point there.
-func Extract(files fs.FS, root, dataDir, self string) error {
-	hash, err := contentHash(files, root)
-	if err != nil {
-		return fmt.Errorf("embedded programs: %w", err)
+// Extract writes the programs below root of files into <dataDir>/data/<hash>/bin and lets "current" point there. revision stands for
+// their content; without one they are hashed, which brings all of them into memory.
+func Extract(files fs.FS, root, dataDir, self, revision string) error {
+	if revision == "" {
+		var err error
+		if revision, err = contentHash(files, root); err != nil {
+			return fmt.Errorf("embedded programs: %w", err)
+		}
 	}
+	sum := sha256.Sum256([]byte(revision))
 	base := filepath.Join(dataDir, "data")
-	dir := filepath.Join(base, hash)
+	dir := filepath.Join(base, hex.EncodeToString(sum[:]))
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		tmp := dir + ".new"
 		if err := os.RemoveAll(tmp); err != nil {
@@ -82,12 +87,14 @@ func contentHash(files fs.FS, root string) (string, error) {
 	}
 	h := sha256.New()
 	for _, entry := range entries {
-		b, err := fs.ReadFile(files, path.Join(root, entry.Name()))
+		f, err := files.Open(path.Join(root, entry.Name()))
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%s %d\n", entry.Name(), len(b))
-		h.Write(b)
+		fmt.Fprintln(h, entry.Name())
+		if _, err := io.Copy(h, f); err != nil {
+			return "", err
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -101,15 +108,28 @@ func extract(files fs.FS, root, dir string) error {
 		return err
 	}
 	for _, entry := range entries {
-		b, err := fs.ReadFile(files, path.Join(root, entry.Name()))
-		if err != nil {
-			return err
-		}
-		if err := atomicfile.Write(filepath.Join(dir, entry.Name()), b, 0o755); err != nil {
+		if err := copyProgram(files, path.Join(root, entry.Name()), filepath.Join(dir, entry.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func copyProgram(files fs.FS, name, target string) error {
+	in, err := files.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
 }
 
 // Runc finds runc: the embedded one, or the host's.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -57,7 +58,7 @@ func Run(role string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := host.Extract(distribution.Programs, "embed", c.DataDir, self); err != nil {
+	if err := host.Extract(distribution.Programs, "embed", c.DataDir, self, version.Revision); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -104,6 +105,7 @@ func run(ctx context.Context, c *config.Config) error {
 		slog.Warn("tell systemd", "err", err)
 	}
 	slog.Info(version.Program + " is up and running")
+	debug.FreeOSMemory() // starting takes several times the memory that staying up does
 	<-ctx.Done()
 	return nil
 }

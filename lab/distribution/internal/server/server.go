@@ -174,7 +174,7 @@ func (s *Server) etcdArgs() []string {
 		"--peer-trusted-ca-file=" + tls + "/peer-ca.crt",
 		"--peer-cert-file=" + tls + "/peer-server-client.crt",
 		"--peer-key-file=" + tls + "/peer-server-client.key",
-		"--log-level=warn",
+		"--log-level=error",
 	}, s.Config.EtcdArgs)
 }
 

@@ -15,8 +15,8 @@ import (
 // Program is the name under which the binary reports itself, whatever its file is called.
 const Program = "homelab-lab-distribution"
 
-// Revision identifies the build; set with -ldflags -X.
-var Revision = "unknown"
+// Revision identifies the build, embedded programs included; set with -ldflags -X.
+var Revision string
 
 // Kubernetes is the version that the API server and the kubelet report.
 func Kubernetes() string {
@@ -25,5 +25,9 @@ func Kubernetes() string {
 
 // Text is what --version prints.
 func Text() string {
-	return fmt.Sprintf("%s version %s (%s)\ngo version %s\n", Program, Kubernetes(), Revision, runtime.Version())
+	revision := Revision
+	if revision == "" {
+		revision = "unknown"
+	}
+	return fmt.Sprintf("%s version %s (%s)\ngo version %s\n", Program, Kubernetes(), revision, runtime.Version())
 }
