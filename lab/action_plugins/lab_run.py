@@ -5,7 +5,7 @@
 
 ``program`` is a path below ``lab/``, ``arguments`` its command line. Lines on standard error are shown as they come.
 
-- With ``creates`` the program runs only if that path is missing, and its standard output becomes ``stdout``.
+- With ``creates`` the program makes that path, or only looks it over if it is there; its standard output becomes ``stdout``.
 - Without it the program has to know ``--check`` and to print a JSON object, which becomes the task's result.
 """
 
@@ -61,14 +61,13 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"program: there is no file {program}. Name one below {LAB}.")
         command = [sys.executable, str(program), *options["arguments"]]
         if options["creates"] is not None:
-            if Path(options["creates"]).exists():
-                return {**result, "changed": False}
+            missing = not Path(options["creates"]).exists()
             if self._task.check_mode:
-                return {**result, "changed": True, "msg": f"would make {options['creates']}"}
+                return {**result, "changed": missing}
             returncode, output, shown = run(command)
             if returncode != 0:
                 raise AnsibleActionFail(f"{options['program']} ended with {returncode}: {' '.join(shown[-5:])}")
-            return {**result, "changed": True, "stdout": output.strip()}
+            return {**result, "changed": missing, "stdout": output.strip()}
         returncode, output, shown = run([*command, "--check"] if self._task.check_mode else command)
         try:
             answer = json.loads(output)
