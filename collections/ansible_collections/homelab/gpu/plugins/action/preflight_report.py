@@ -125,7 +125,8 @@ class ActionModule(ActionBase):
         servers = self._vars["groups"].get(SERVER_GROUP, [])
         if not servers or set(servers) & set(self._in_play) or not self._server_variable:
             return None
-        answer = self._vars.get(self._server_variable)
+        # The first host of the run was told to ask.
+        answer = self._vars["hostvars"].raw_get(self._in_play[0]).get(self._server_variable)
         if not isinstance(answer, Mapping):
             return "it was not asked"
         if answer.get("available"):
