@@ -27,7 +27,12 @@ def test_default(shell: Shell, process_watch: ProcessWatch, first_log: Path) -> 
     """From virgin hosts to a cluster that survives failures."""
     # With shared state Molecule leaves out the `destroy` at the start of a sequence
     assert shell.stream("molecule", "destroy", "--scenario-name", "default") == 0
-    status = shell.stream("molecule", "test", "--scenario-name", "default", "--destroy", "never", ANSIBLE_LOG_PATH=str(first_log), ANSIBLE_LOG_VERBOSITY="3")
+    status = shell.stream(
+        *("molecule", "test", "--scenario-name", "default", "--destroy", "never"),
+        MOLECULE_COMMAND_BORDERS="false",
+        ANSIBLE_LOG_PATH=str(first_log),
+        ANSIBLE_LOG_VERBOSITY="3",
+    )
     if status != 0:
         shell.diagnose()
     assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
