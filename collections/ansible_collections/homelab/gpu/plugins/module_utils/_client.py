@@ -15,6 +15,7 @@ import email.utils
 import json
 import logging
 import os
+import socket
 import ssl
 import sys
 import time
@@ -425,6 +426,15 @@ def _load_kubeconfig(kubeconfig: t.Any, context: str | None) -> t.Any:
     return client
 
 
+def _keepalive() -> list[tuple[int, int, int]]:
+    """A server that vanished without a word, with its host for example, is noticed within seconds, even by a silent watch."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in (("TCP_KEEPIDLE", 3), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
 def open_client(settings: t.Mapping[str, t.Any]) -> Client:
     """A client for checked settings; nothing is sent yet."""
     try:
@@ -465,6 +475,8 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
         import urllib3
 
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    configuration.socket_options = _keepalive()
 
     def headers() -> dict[str, str]:
         return {auth["key"]: auth["value"] for auth in configuration.auth_settings().values() if auth["in"] == "header" and auth["value"]}

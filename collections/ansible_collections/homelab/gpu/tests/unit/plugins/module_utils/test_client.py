@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import typing as t
 
 import pytest
@@ -152,6 +153,14 @@ def test_many_requests_use_one_connection(api: FakeApi, client: Client) -> None:
     for _ in range(20):
         client.request("GET", NODES)
     assert (len(api.requests), api.connections) == (20, 1)
+
+
+def test_connections_notice_a_server_that_vanished(api: FakeApi, client: Client) -> None:
+    connection = client._transport.connection_from_url(api.url)._get_conn()
+    connection.connect()
+    assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 5
+    connection.close()
 
 
 @pytest.mark.parametrize(
