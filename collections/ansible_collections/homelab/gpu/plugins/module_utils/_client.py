@@ -476,8 +476,6 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
 
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
-    configuration.socket_options = _keepalive()
-
     def headers() -> dict[str, str]:
         return {auth["key"]: auth["value"] for auth in configuration.auth_settings().values() if auth["in"] == "header" and auth["value"]}
 
@@ -485,6 +483,8 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
         transport = ApiClient(configuration=configuration).rest_client.pool_manager
     except (OSError, ValueError) as error:
         raise ClientConfigError(f"the TLS or proxy settings cannot be used: {error}") from error
+    # Not every supported release of the package hands on its socket_options
+    transport.connection_pool_kw["socket_options"] = _keepalive()
     return Client(transport, configuration.host, headers)
 
 
