@@ -13,6 +13,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -170,6 +171,8 @@ def claim(lab: Lab, hosts: Sequence[str], image: host_image.Image) -> dict[str, 
             )
             used += [ipaddress.IPv4Network(other["subnet"]) for other in others if "subnet" in other]
             record = {"id": lab.id, "checkout": str(lab.checkout), "subnet": str(choose_subnet(lab.id, used)), "image_stores": [], "hosts": {}}
+        # podman remembers addresses by the network's name, and may remember those of an earlier lab that did not end well
+        record.setdefault("network", f"{lab.name}-{secrets.token_hex(3)}")
         # Hosts made from an earlier image go on using its store
         record["image_stores"] = list(dict.fromkeys([*record.get("image_stores", []), str(image.store)]))
         subnet = ipaddress.IPv4Network(record["subnet"])
@@ -244,7 +247,7 @@ def write_files(lab: Lab, record: Mapping[str, Any], report: Report) -> None:
         write(folder / "hosts", hosts_file(hosts))
     changed = [
         write(lab.state / "containers.conf", own.containers_conf(lab)),
-        write(lab.state / "networks" / f"{lab.name}.json", own.network_config(lab, subnet)),
+        write(lab.state / "networks" / f"{record['network']}.json", own.network_config(lab, record["network"], subnet)),
         write(own.wrapper_path(lab), own.wrapper(lab, record["image_stores"]), 0o755),
         write(lab.dot_lab / "podman", f'#!/bin/sh\nexec {own.wrapper_path(lab)} "$@"\n', 0o755),
         write(lab.dot_lab / "known_hosts", known_hosts(lab, hosts), 0o600),
@@ -278,13 +281,13 @@ def host_states(lab: Lab) -> dict[str, HostState]:
     return {entry["Names"][0]: HostState(entry["State"], entry["Image"]) for entry in listed or []}
 
 
-def create_arguments(lab: Lab, host: str, address: str, reference: str) -> list[str]:
+def create_arguments(lab: Lab, host: str, network: str, address: str, reference: str) -> list[str]:
     arguments = [
         "create",
         f"--name={host}",
         f"--hostname={host}",
         "--pull=never",
-        f"--network={lab.name}",
+        f"--network={network}",
         f"--ip={address}",
         "--no-hosts",
         "--privileged",
@@ -442,7 +445,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
             states = host_states(lab)
 
     def create(host: str) -> None:
-        own.podman(lab, *create_arguments(lab, host, addresses[host], image.reference))
+        own.podman(lab, *create_arguments(lab, host, record["network"], addresses[host], image.reference))
         own.podman(lab, "start", host)
 
     def bring_up(host: str) -> str | None:

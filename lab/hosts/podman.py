@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -84,13 +85,13 @@ network_config_dir = "{lab.state}/networks"
 """
 
 
-def network_config(lab: Lab, subnet: ipaddress.IPv4Network) -> str:
+def network_config(lab: Lab, name: str, subnet: ipaddress.IPv4Network) -> str:
     """podman's own file: its command picks the bridge's name itself and knows nothing of other labs' networks."""
     return (
         json.dumps(
             {
-                "name": lab.name,
-                "id": hashlib.sha256(lab.name.encode()).hexdigest(),
+                "name": name,
+                "id": hashlib.sha256(name.encode()).hexdigest(),
                 "driver": "bridge",
                 "network_interface": lab.bridge,
                 "created": "2026-01-01T00:00:00Z",
@@ -143,11 +144,16 @@ def keeper_pid(lab: Lab) -> int | None:
     return pid if lab.name.encode() in title else None
 
 
-def _a_process_in_namespace(inode: str) -> int | None:
-    for link in Path("/proc").glob("[0-9]*/ns/mnt"):
+def _survivor_in_namespace(lab: Lab) -> int | None:
+    """A process of the lab, the monitor of a host, that is still in the namespace whose keeper died."""
+    try:
+        inode = (lab.run / "namespace").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    for pid in processes_of(lab):
         try:
-            if os.readlink(link) == inode:
-                return int(link.parts[2])
+            if os.readlink(f"/proc/{pid}/ns/mnt") == inode:
+                return pid
         except OSError:
             continue
     return None
@@ -157,13 +163,18 @@ def start_keeper(lab: Lab) -> bool:
     """Make the lab's mount namespace if this machine needs one and it is not there; True if it was made."""
     if cgroup_v2() or keeper_pid(lab) is not None:
         return False
-    remembered = lab.run / "namespace"
-    survivor = _a_process_in_namespace(remembered.read_text(encoding="ascii")) if remembered.exists() else None
+    survivor = _survivor_in_namespace(lab)
     if survivor is not None:
         # Hosts still run in it: only the keeper died
         entry = ["nsenter", f"--target={survivor}", "--mount", "bash", "-c", 'echo ready; exec </dev/null >/dev/null 2>&1; exec -a "$1" sleep infinity']
     else:
         entry = ["unshare", "--mount", "--propagation=slave", "bash", "-c", KEEPER_SCRIPT.replace("@FOLDERS@", " ".join(PRIVATE_RUN_FOLDERS))]
+        # No host is watched any more: what podman noted of running hosts is as void as after a reboot
+        kill_processes(lab)
+        remove_cgroups(lab)
+        for folder in ("tmp", "storage", "private"):
+            shutil.rmtree(lab.run / folder, ignore_errors=True)
+        (lab.run / "tmp").mkdir(mode=0o700)
     with (lab.run / "keeper.log").open("w+b") as log:
         keeper = subprocess.Popen([*entry, str(lab.run), lab.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         assert keeper.stdout is not None
@@ -180,7 +191,7 @@ def start_keeper(lab: Lab) -> bool:
         if time.monotonic() > deadline:
             raise LabError("The process that keeps the lab's mount namespace did not stay.")
         time.sleep(0.005)
-    remembered.write_text(os.readlink(f"/proc/{keeper.pid}/ns/mnt"), encoding="ascii")
+    (lab.run / "namespace").write_text(os.readlink(f"/proc/{keeper.pid}/ns/mnt"), encoding="ascii")
     return True
 
 

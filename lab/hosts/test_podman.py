@@ -41,7 +41,8 @@ COMMIT
 
 
 def test_network_has_the_labs_bridge_and_no_resolver() -> None:
-    config = json.loads(podman.network_config(LAB, ipaddress.IPv4Network("10.200.1.0/24")))
+    config = json.loads(podman.network_config(LAB, "name", ipaddress.IPv4Network("10.200.1.0/24")))
+    assert config["name"] == "name"
     assert config["network_interface"] == "hl0123abcd"
     assert config["subnets"] == [{"subnet": "10.200.1.0/24", "gateway": "10.200.1.1"}]
     assert config["dns_enabled"] is False
