@@ -466,9 +466,9 @@ def selected(obj: Object, query: dict[str, str]) -> bool:
     for part in filter(None, (query.get("fieldSelector") or "").split(",")):
         key, _equals, value = part.partition("=")
         node: t.Any = obj
-        for step in key.split("."):
+        for step in key.rstrip("!").split("."):
             node = (node or {}).get(step)
-        if node != value:
+        if (node == value) == key.endswith("!"):
             return False
     return True
 

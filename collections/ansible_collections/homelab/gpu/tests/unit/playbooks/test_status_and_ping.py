@@ -94,7 +94,7 @@ def test_status_shows_a_table_with_the_verdict_last(play, kubeconfig):
     rc, output = play("status", inventory=hosts(kubeconfig))
     assert rc == 0, output
     assert "worker  Ready   worker  v1.34.1+k3s1" in output
-    assert "1 of 110  - of 2  - of 4.0 GiB" in output
+    assert "1 of 110  - of 2  - of 4.0 GiB" in output, output
     assert "No CPU and memory usage" in output
     report = output[output.index("Cluster ") : output.index("PLAY RECAP")].rstrip()
     assert report.splitlines()[-1].strip() == "HEALTHY: 2 of 2 nodes are Ready, 1 of 1 workloads are available"
