@@ -188,6 +188,7 @@ def test_finalizers_delay_deletion(client: Client, namespace: str) -> None:
         ("tier in (front,back)", None, ["a", "b"]),
         ("tier notin (front),tier", None, ["b"]),
         (None, "metadata.name=b", ["b"]),
+        (None, "metadata.name!=b", ["a", "c"]),
         ("tier=front", "metadata.name=b", []),
     ],
 )
