@@ -150,7 +150,7 @@ def test_explicit_kubeconfig_wins_over_a_service_account(api: FakeApi, monkeypat
 
 
 def test_many_requests_use_one_connection(api: FakeApi, client: Client) -> None:
-    for _ in range(20):
+    for _turn in range(20):
         client.request("GET", NODES)
     assert (len(api.requests), api.connections) == (20, 1)
 
@@ -246,7 +246,7 @@ def test_common_kinds_need_no_discovery(api: FakeApi, client: Client) -> None:
 @pytest.mark.parametrize("api_version", ["example.com/v1", None])
 def test_other_kinds_are_discovered_once(api: FakeApi, client: Client, api_version: str | None) -> None:
     api.kinds.append(Kind("example.com/v1", "Widget", "widgets"))
-    for _ in range(3):
+    for _turn in range(3):
         assert client.resource("Widget", api_version).path("a", "b") == "/apis/example.com/v1/namespaces/a/widgets/b"
     assert len(api.requests) == (1 if api_version else 2)
 
