@@ -39,11 +39,12 @@ type Group struct {
 	running  map[string]*os.Process
 	stop     chan struct{}
 	done     sync.WaitGroup
+	minDelay time.Duration
 }
 
 // NewGroup makes an empty group.
 func NewGroup() *Group {
-	return &Group{running: map[string]*os.Process{}, stop: make(chan struct{})}
+	return &Group{running: map[string]*os.Process{}, stop: make(chan struct{}), minDelay: minDelay}
 }
 
 // Start runs the component and starts it again whenever it ends, until the group is stopped.
@@ -53,14 +54,14 @@ func (g *Group) Start(s Spec) {
 		defer g.done.Done()
 		// The kernel sends Pdeathsig when the thread that forked ends, so this thread must live as long as the component.
 		runtime.LockOSThread()
-		delay := minDelay
+		var delay time.Duration
 		for {
 			began := time.Now()
 			err := g.runOnce(s)
 			if errors.Is(err, errStopping) {
 				return
 			}
-			delay = nextDelay(delay, time.Since(began))
+			delay = nextDelay(g.minDelay, delay, time.Since(began))
 			slog.Error("component ended, starting it again", "component", s.Name, "err", err, "after", delay)
 			select {
 			case <-g.stop:
@@ -71,10 +72,10 @@ func (g *Group) Start(s Spec) {
 	}()
 }
 
-// nextDelay doubles the pause for a component that ends quickly.
-func nextDelay(last, ran time.Duration) time.Duration {
-	if ran >= settledRun {
-		return minDelay
+// nextDelay doubles the pause for a component that ends quickly again.
+func nextDelay(first, last, ran time.Duration) time.Duration {
+	if last == 0 || ran >= settledRun {
+		return first
 	}
 	return min(2*last, maxDelay)
 }

@@ -61,7 +61,7 @@ func (p SecretPasswords) Ensure(ctx context.Context, node, password string) erro
 	_, err = secrets.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: PasswordSecretName(node), Namespace: passwordNamespace},
 		Immutable:  &immutable,
-		StringData: map[string]string{passwordKey: hash},
+		Data:       map[string][]byte{passwordKey: []byte(hash)},
 	}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return p.Ensure(ctx, node, password)
