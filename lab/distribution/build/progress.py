@@ -70,7 +70,9 @@ class Progress:
     def line(self, position: int, elapsed: float) -> str:
         step = self.steps[position]
         to_go = self.remaining(position, elapsed)
-        return f"[{position + 1}/{len(self.steps)}] {step.title}: {spell_seconds(elapsed)}, about {spell_seconds(to_go)} to go"
+        slow = f" instead of the expected {spell_seconds(self.expected(step))}" if elapsed > self.expected(step) + 1 else ""
+        after = "after this step" if slow else "to go"
+        return f"[{position + 1}/{len(self.steps)}] {step.title}: {spell_seconds(elapsed)}{slow}, about {spell_seconds(to_go)} {after}"
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)

@@ -56,6 +56,11 @@ def test_lines_of_a_step(tmp_path: Path) -> None:
     assert progress.line(2, 3) == "[3/3] pack all: 3 s, about 2 s to go"
 
 
+def test_step_that_takes_longer_than_expected(tmp_path: Path) -> None:
+    progress = Progress(STEPS, Durations(tmp_path / "none.json"))
+    assert progress.line(1, 130) == "[2/3] compile all: 2 min 10 s instead of the expected 1 min 40 s, about 5 s after this step"
+
+
 def test_failed_step_is_not_called_done_and_teaches_nothing(tmp_path: Path) -> None:
     out, path = io.StringIO(), tmp_path / "durations.json"
     progress = Progress(STEPS, Durations(path), stream=out)
