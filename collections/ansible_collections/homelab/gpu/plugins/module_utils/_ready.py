@@ -102,21 +102,21 @@ def ready_when_there(kind: str) -> bool:
 
 
 def trouble(pod: Object) -> Verdict:
-    """What keeps a pod of a workload from coming up, and will not pass. It never keeps anybody waiting: the workload does that."""
+    """The state of a pod of a workload; failed if it will not pass by waiting, although its controller never gives up."""
     status = _status(pod)
-    seen = _pod(pod).what
+    seen = _pod(pod)
     scheduled = _condition(pod, "PodScheduled")
     if scheduled is not None and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return Verdict(True, seen, failed=True, patience=_UNSCHEDULABLE_PATIENCE)
+        return Verdict(False, seen.what, failed=True, patience=_UNSCHEDULABLE_PATIENCE)
     for container in _container_statuses(status):
         reason = ((container.get("state") or {}).get("waiting") or {}).get("reason")
         if reason == "CrashLoopBackOff" and (container.get("restartCount") or 0) >= _CRASH_LOOP:
             last = (container.get("lastState") or {}).get("terminated") or {}
             end = f", the last one with exit code {last.get('exitCode')}" if last else ""
-            return Verdict(True, f"{container.get('name')} crashed {container['restartCount']} times{end}", failed=True)
+            return Verdict(False, f"{container.get('name')} crashed {container['restartCount']} times{end}", failed=True)
         if reason in _IMAGE_TROUBLE:
-            return Verdict(True, seen, failed=True, patience=_IMAGE_TROUBLE[reason])
-    return Verdict(True, seen)
+            return Verdict(False, seen.what, failed=True, patience=_IMAGE_TROUBLE[reason])
+    return Verdict(seen.ok, seen.what)
 
 
 def is_leftover(obj: Object) -> bool:

@@ -431,7 +431,16 @@ def wait_for(
                 return WaitResult(round(now - start, 3), timeline.entries, [obj for tracker in awaited for obj in tracker.objects])
             failures = list(filter(None, (tracker.failure(now) for tracker in trackers)))
             if failures:
-                raise WaitFailed(f"waiting for {what} is of no use any more: {'; '.join(failures)}", timed_out=False, **result())
+                if not threads:
+                    # Failed from the start: those who tell why have not been asked yet
+                    for source, tracker in zip(sources, trackers):
+                        if tracker.selection.only_watch:
+                            source.first()
+                    with contextlib.suppress(queue.Empty):
+                        while True:
+                            take(*news.get_nowait())
+                failures += [tracker.missing() for tracker in trackers if tracker.selection.only_watch and not tracker.failure(now)]
+                raise WaitFailed(f"waiting for {what} is of no use any more: {'; '.join(filter(None, failures))}", timed_out=False, **result())
             if now >= deadline:
                 seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers if tracker.listed_once or not outages)))
                 if settled is not None:

@@ -253,4 +253,5 @@ def waiting(reason: str, restarts: int = 0, **more: t.Any) -> Object:
 )
 def test_trouble_of_pods(status: Object, failed: bool, patience: float, words: str) -> None:
     verdict = trouble(thing("Pod", status))
-    assert (verdict.ok, verdict.failed, verdict.patience, verdict.what) == (True, failed, patience, words)
+    assert (verdict.failed, verdict.patience, verdict.what) == (failed, patience, words)
+    assert verdict.ok is (words == "Ready=True")

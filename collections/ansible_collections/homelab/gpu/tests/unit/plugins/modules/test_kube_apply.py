@@ -317,12 +317,26 @@ def test_check_mode_does_not_wait(api: FakeApi, run_module: Run) -> None:
     assert "waited_seconds" not in result
 
 
-def test_a_failed_job_ends_the_wait(api: FakeApi, run_module: Run) -> None:
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_a_failed_job_ends_the_wait_and_its_pod_says_why(api: FakeApi, run_module: Run, when: str) -> None:
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {}}
-    api.on_watch = lambda _path: api.change("Job", "j", status={"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]})
+    api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "j-1", "labels": {"batch.kubernetes.io/job-name": "j"}, "creationTimestamp": "2099-01-01T00:00:00Z"},
+            "status": {"phase": "Failed", "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 3}}}]},
+        }
+    )
+    failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    if when == "later":
+        api.on_watch = lambda path: api.change("Job", "j", status=failed) if path.endswith("/pods") else None
+    else:
+        api.hooks.append(lambda _verb, obj: {**obj, "status": failed})
     result = run_module("kube_apply", wait=True, timeout_seconds=600, definitions=[job])
     assert (result["failed"], result["timed_out"], result["changed"]) == (True, False, True)
     assert "Job j: Failed (BackoffLimitExceeded)" in result["msg"]
+    assert "Pod j-1: Failed (c: exit code 3)" in result["msg"]
 
 
 def crashing(created: str) -> Object:
