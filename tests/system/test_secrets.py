@@ -61,10 +61,10 @@ def test_making_the_cluster_told_no_secret(secrets: dict[str, str], reports: Pat
 
 
 def test_repairing_the_cluster_tells_no_secret(secrets: dict[str, str], shell: Shell, reports: Path, process_watch: ProcessWatch) -> None:
-    """Files that hold secrets are spoilt, so that the run writes them anew and shows their diffs."""
+    """Files that hold secrets are spoilt or removed, so that the run writes them anew and shows their diffs."""
     for host in ("k3s-server", "k3s-worker"):
         on_host(host, f"echo '# spoilt' >> {CONFIG}")
-    KUBECONFIG.write_text("spoilt: true\n", encoding="utf-8")
+    KUBECONFIG.unlink()
     log = reports / "site-vvv.log"
     status = shell.into(log, "ansible-playbook", "-vvv", "--diff", "playbooks/site.yml")
     text = log.read_text(encoding="utf-8", errors="replace")
