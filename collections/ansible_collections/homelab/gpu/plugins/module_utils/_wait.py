@@ -208,7 +208,7 @@ class Tracker:
 
     def settle(self, now: float) -> None:
         verdicts = self._verdicts.values()
-        good = all(verdict.ok for verdict in verdicts) and (bool(verdicts) or self.selection.judge is None)
+        good = self._listed and all(verdict.ok for verdict in verdicts) and (bool(verdicts) or self.selection.judge is None)
         if not good:
             self.satisfied_since = None
         elif self.satisfied_since is None:
@@ -355,6 +355,138 @@ class WaitResult:
     objects: list[Object]
 
 
+class _Wait:
+    """Sources, trackers and the clock of one wait."""
+
+    def __init__(
+        self,
+        client: Client,
+        selections: t.Sequence[Selection],
+        timeout_seconds: float,
+        what: str,
+        stable_seconds: float,
+        cluster_uid: str | None,
+        clock: Clock,
+    ) -> None:
+        self._what = what
+        self._timeout_seconds = timeout_seconds
+        self._stable_seconds = stable_seconds
+        self._clock = clock
+        self._start = clock()
+        self._deadline = self._start + timeout_seconds
+        self._timeline = Timeline(self._start)
+        self._trackers = [Tracker(selection, self._timeline, name_kind=len(selections) > 1) for selection in selections]
+        self._awaited = [tracker for tracker in self._trackers if not tracker.selection.only_watch]
+        self._news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
+        self._outages: dict[int, str] = {}
+        self._watching = False
+        self._sources = [_Source(client, selection, cluster_uid, self._emitter(index), self._deadline, clock) for index, selection in enumerate(selections)]
+
+    def _emitter(self, index: int) -> t.Callable[[str, t.Any], None]:
+        return lambda kind, payload: self._news.put((self._clock(), index, kind, payload))
+
+    def run(self) -> WaitResult:
+        try:
+            self._ask_once(only_watch=False)
+            while True:
+                self._take_all()
+                now = self._clock()
+                settled = self._settled_since()
+                if settled is not None and now - settled >= self._stable_seconds:
+                    return WaitResult(round(now - self._start, 3), self._timeline.entries, self._objects())
+                self._give_up_if_hopeless(now)
+                if now >= self._deadline:
+                    raise WaitFailed(self._too_late(now, settled), timed_out=True, **self._result())
+                self._watch()
+                wake = min(self._deadline, math.inf if settled is None else settled + self._stable_seconds, *(tracker.fails_at for tracker in self._trackers))
+                with contextlib.suppress(queue.Empty):
+                    self._take(*self._news.get(timeout=max(wake - self._clock(), 0.0)))
+        finally:
+            for source in self._sources:
+                source.close()
+
+    def _ask_once(self, only_watch: bool) -> None:
+        for source, tracker in zip(self._sources, self._trackers):
+            if tracker.selection.only_watch == only_watch:
+                source.first()
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            for source in self._sources:
+                threading.Thread(target=source.run, daemon=True, name="kube-watch").start()
+
+    def _take_all(self) -> None:
+        """What has come in; without C(stable_seconds), only until a moment at which all was as wanted."""
+        with contextlib.suppress(queue.Empty):
+            while self._stable_seconds or self._settled_since() is None:
+                self._take(*self._news.get_nowait())
+
+    def _take(self, now: float, index: int, kind: str, payload: t.Any) -> None:
+        tracker = self._trackers[index]
+        if kind in ("fatal", "lost") and tracker.selection.only_watch:
+            # Nobody waits for it; what one waits for has a source of its own, which tells the same if it is so
+            self._timeline.add(now, str(payload))
+            return
+        if kind == "fatal":
+            payload.data.update(self._result())
+            raise payload
+        if kind == "lost":
+            if not self._outages:
+                self._timeline.add(now, payload)
+            self._outages[index] = payload
+            for other in self._trackers:
+                other.lost()
+            return
+        if kind in ("list", "back", "not served") and self._outages.pop(index, "") and not self._outages:
+            self._timeline.add(now, "the API server answers again")
+            # Watches that were not cut go on where they stood
+            for other in self._trackers:
+                other.settle(now)
+        if kind == "list":
+            tracker.listed(payload, now)
+        elif kind == "event":
+            tracker.event(payload["type"], payload["object"], now)
+        elif kind == "not served":
+            tracker.not_served(payload, now)
+
+    def _settled_since(self) -> float | None:
+        since = [tracker.satisfied_since for tracker in self._awaited]
+        return None if self._outages or None in since else max(t.cast("list[float]", since))
+
+    def _give_up_if_hopeless(self, now: float) -> None:
+        failures = list(filter(None, (tracker.failure(now) for tracker in self._trackers)))
+        if not failures:
+            return
+        if not self._watching:
+            # Failed from the start: those who can tell why have not been asked yet
+            self._ask_once(only_watch=True)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._take(*self._news.get_nowait())
+        failures += [tracker.missing() for tracker in self._trackers if tracker.selection.only_watch and not tracker.failure(now)]
+        raise WaitFailed(f"waiting for {self._what} is of no use any more: {'; '.join(filter(None, failures))}", timed_out=False, **self._result())
+
+    def _too_late(self, now: float, settled: float | None) -> str:
+        if settled is not None:
+            seen = f"so since {now - settled:.1f} s, which is less than stable_seconds={self._stable_seconds:g}"
+        else:
+            seen = "; ".join(filter(None, (tracker.missing() for tracker in self._trackers if tracker.listed_once or not self._outages)))
+        if self._outages:
+            seen = "; before that: ".join(filter(None, (next(iter(self._outages.values())), seen)))
+        return f"timed out after {self._timeout_seconds:g} s waiting for {self._what}: {seen}"
+
+    def _objects(self) -> list[Object]:
+        return [obj for tracker in self._awaited for obj in tracker.objects]
+
+    def _result(self) -> dict[str, t.Any]:
+        return {
+            "waited_seconds": round(self._clock() - self._start, 3),
+            "transitions": self._timeline.entries,
+            "resources": [trim(obj) for obj in self._objects()],
+        }
+
+
 def wait_for(
     client: Client,
     selections: t.Sequence[Selection],
@@ -369,95 +501,7 @@ def wait_for(
 
     Outages of the API server are sat out until the deadline. C(what) completes "timed out waiting for ...".
     """
-    start = clock()
-    deadline = start + timeout_seconds
-    timeline = Timeline(start)
-    trackers = [Tracker(selection, timeline, name_kind=len(selections) > 1) for selection in selections]
-    awaited = [tracker for tracker in trackers if not tracker.selection.only_watch]
-    news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
-    outages: dict[int, str] = {}
-
-    def emitter(index: int) -> t.Callable[[str, t.Any], None]:
-        return lambda kind, payload: news.put((clock(), index, kind, payload))
-
-    sources = [_Source(client, selection, cluster_uid, emitter(index), deadline, clock) for index, selection in enumerate(selections)]
-    threads: list[threading.Thread] = []
-
-    def result() -> dict[str, t.Any]:
-        return {
-            "waited_seconds": round(clock() - start, 3),
-            "transitions": timeline.entries,
-            "resources": [trim(obj) for tracker in awaited for obj in tracker.objects],
-        }
-
-    def take(now: float, index: int, kind: str, payload: t.Any) -> None:
-        tracker = trackers[index]
-        if kind == "fatal":
-            payload.data.update(result())
-            raise payload
-        if kind == "lost":
-            if not outages:
-                timeline.add(now, payload)
-            outages[index] = payload
-            for other in trackers:
-                other.lost()
-            return
-        if kind in ("list", "back", "not served") and outages.pop(index, "") and not outages:
-            timeline.add(now, "the API server answers again")
-        if kind == "list":
-            tracker.listed(payload, now)
-        elif kind == "event":
-            tracker.event(payload["type"], payload["object"], now)
-        elif kind == "not served":
-            tracker.not_served(payload, now)
-        elif kind == "back":
-            # Nothing was missed: the watch goes on where it stood
-            tracker.settle(now)
-
-    try:
-        for source, tracker in zip(sources, trackers):
-            if not tracker.selection.only_watch:
-                source.first()
-        while True:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    take(*news.get_nowait())
-                    if stable_seconds == 0 and all(tracker.satisfied_since is not None for tracker in awaited):
-                        break
-            now = clock()
-            since = [tracker.satisfied_since for tracker in awaited]
-            settled = None if None in since else max(t.cast("list[float]", since))
-            if settled is not None and now - settled >= stable_seconds:
-                return WaitResult(round(now - start, 3), timeline.entries, [obj for tracker in awaited for obj in tracker.objects])
-            failures = list(filter(None, (tracker.failure(now) for tracker in trackers)))
-            if failures:
-                if not threads:
-                    # Failed from the start: those who tell why have not been asked yet
-                    for source, tracker in zip(sources, trackers):
-                        if tracker.selection.only_watch:
-                            source.first()
-                    with contextlib.suppress(queue.Empty):
-                        while True:
-                            take(*news.get_nowait())
-                failures += [tracker.missing() for tracker in trackers if tracker.selection.only_watch and not tracker.failure(now)]
-                raise WaitFailed(f"waiting for {what} is of no use any more: {'; '.join(filter(None, failures))}", timed_out=False, **result())
-            if now >= deadline:
-                seen = "; ".join(filter(None, (tracker.missing() for tracker in trackers if tracker.listed_once or not outages)))
-                if settled is not None:
-                    seen = f"so since {now - settled:.1f} s, which is less than stable_seconds={stable_seconds:g}"
-                if outages:
-                    seen = "; before that: ".join(filter(None, (next(iter(outages.values())), seen)))
-                raise WaitFailed(f"timed out after {timeout_seconds:g} s waiting for {what}: {seen}", timed_out=True, **result())
-            if not threads:
-                threads = [threading.Thread(target=source.run, daemon=True, name="kube-watch") for source in sources]
-                for thread in threads:
-                    thread.start()
-            wake = min(deadline, math.inf if settled is None else settled + stable_seconds, *(tracker.fails_at for tracker in trackers))
-            with contextlib.suppress(queue.Empty):
-                take(*news.get(timeout=max(wake - clock(), 0.0)))
-    finally:
-        for source in sources:
-            source.close()
+    return _Wait(client, selections, timeout_seconds, what, stable_seconds, cluster_uid, clock).run()
 
 
 def judge_for(until: str, *, kubelet_version: str | None = None, expression: str | None = None) -> Judge | None:

@@ -377,6 +377,17 @@ def test_several_selections_have_to_agree(api: FakeApi, client: Client) -> None:
     assert [obj["kind"] for obj in done.objects] == ["Node", "ConfigMap"]
 
 
+def test_an_outage_of_one_watch_does_not_forget_the_others(api: FakeApi, client: Client) -> None:
+    """While one kind cannot be listed, nothing is stable; afterwards the other one counts without a new event."""
+    api.put(node("a"))
+    api.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})
+    api.faults.append(Fault(method="GET", path="/configmaps", status=503, reason="ServiceUnavailable", times=2))
+    done = wait(client, nodes("a"), Selection(kind="ConfigMap", namespace="default", names=("c",), judge=judge_for("exists")))
+    told = said(done.transitions)
+    assert (told[0], told[-1]) == ("Node a: Ready=True", "ConfigMap c: exists")
+    assert "the API server answers again" in told
+
+
 def test_a_kind_may_come_later(api: FakeApi, client: Client) -> None:
     api.faults.append(Fault(method="GET", path="/apis/example.com/v1", status=404, reason="NotFound", times=2))
     api.kinds.append(Kind("example.com/v1", "Widget", "widgets"))

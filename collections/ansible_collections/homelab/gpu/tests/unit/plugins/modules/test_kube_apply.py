@@ -365,6 +365,17 @@ def test_old_pods_do_not_end_the_wait_for_their_successors(api: FakeApi, run_mod
     assert outcomes(run_module("kube_apply", wait=True, definitions=[deployment()])) == [("web", "created")]
 
 
+def test_pods_that_may_not_be_read_do_not_end_the_wait(api: FakeApi, run_module: Run) -> None:
+    def finish(method: str, path: str) -> None:
+        if method == "GET" and "/pods" in path:
+            api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+
+    api.before = finish
+    api.faults.append(Fault(path="/pods", status=403, reason="Forbidden", message="pods is forbidden", times=9))
+    result = run_module("kube_apply", wait=True, definitions=[deployment()])
+    assert outcomes(result) == [("web", "created")]
+
+
 def test_pods_of_an_unchanged_workload_end_the_wait(api: FakeApi, run_module: Run) -> None:
     run_module("kube_apply", definitions=[deployment()])
     api.put(crashing("2001-01-01T00:00:00Z"))
