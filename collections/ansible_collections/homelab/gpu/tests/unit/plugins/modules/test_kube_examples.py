@@ -1,0 +1,54 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The examples in the documentation of the modules are run as they stand."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import typing as t
+
+import pytest
+import yaml
+
+from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
+
+Object = dict[str, t.Any]
+Run = t.Callable[..., Object]
+
+MODULES = ("kube_apply", "kube_info", "kube_node", "kube_wait")
+
+
+def examples() -> t.Iterator[t.Any]:
+    for name in MODULES:
+        module = importlib.import_module(f"ansible_collections.homelab.gpu.plugins.modules.{name}")
+        for task in yaml.safe_load(module.EXAMPLES):
+            options = task.get(f"homelab.gpu.{name}")
+            if options is not None:
+                yield pytest.param(name, options, id=f"{name}: {task['name']}")
+
+
+@pytest.mark.parametrize(("name", "options"), list(examples()))
+def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: str, options: Object) -> None:
+    for node in ("k3s-server", "k3s-worker", "k3s-gpu-worker"):
+        status = {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kubeletVersion": "v1.34.1+k3s1"},
+            "allocatable": {"nvidia.com/gpu": "4"},
+        }
+        api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status})
+    rolled_out = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "coredns", "namespace": "kube-system"}, "status": rolled_out})
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / "settings.yml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")
+
+    arguments = yaml.safe_load(yaml.safe_dump(options).replace("{{ playbook_dir }}", str(tmp_path)))
+    assert arguments.pop("kubeconfig") == "~/.kube/lab"
+    if "stable_seconds" in arguments:
+        arguments["stable_seconds"] = 0
+    result = run_module(name, **arguments, kubeconfig=api.kubeconfig())
+    assert not result.get("failed"), result["msg"]
