@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 REPORTS = PROJECT / "junit"
+# Without its borders Molecule hands the output of its commands through as it comes
+ENVIRONMENT = {**os.environ, "MOLECULE_COMMAND_BORDERS": "false"}
 
 
 class Shell:
@@ -29,7 +31,7 @@ class Shell:
     def stream(self, *command: str, **environment: str) -> int:
         with self._capfd.disabled():
             print(f"\n$ {' '.join(command)}", flush=True)
-            return subprocess.run(command, cwd=PROJECT, env={**os.environ, **environment}, check=False).returncode
+            return subprocess.run(command, cwd=PROJECT, env={**ENVIRONMENT, **environment}, check=False).returncode
 
     def into(self, log: Path, *command: str) -> int:
         with self._capfd.disabled():
@@ -95,4 +97,4 @@ def _lab_is_removed_after_success(request: pytest.FixtureRequest) -> Iterator[No
     if not request.session.testsfailed:
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             print("\n$ molecule destroy", flush=True)
-            subprocess.run(["molecule", "destroy", "--scenario-name", "default"], cwd=PROJECT, check=True)
+            subprocess.run(["molecule", "destroy", "--scenario-name", "default"], cwd=PROJECT, env=ENVIRONMENT, check=True)

@@ -29,7 +29,6 @@ def test_default(shell: Shell, process_watch: ProcessWatch, first_log: Path) -> 
     assert shell.stream("molecule", "destroy", "--scenario-name", "default") == 0
     status = shell.stream(
         *("molecule", "test", "--scenario-name", "default", "--destroy", "never"),
-        MOLECULE_COMMAND_BORDERS="false",
         ANSIBLE_LOG_PATH=str(first_log),
         ANSIBLE_LOG_VERBOSITY="3",
     )

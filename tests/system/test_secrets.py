@@ -64,6 +64,7 @@ def test_repairing_the_cluster_tells_no_secret(secrets: dict[str, str], shell: S
     """Files that hold secrets are spoilt or removed, so that the run writes them anew and shows their diffs."""
     for host in ("k3s-server", "k3s-worker"):
         on_host(host, f"echo '# spoilt' >> {CONFIG}")
+    on_host("k3s-worker", "rm /etc/rancher/k3s/token")
     KUBECONFIG.unlink()
     log = reports / "site-vvv.log"
     status = shell.into(log, "ansible-playbook", "-vvv", "--diff", "playbooks/site.yml")
@@ -73,6 +74,7 @@ def test_repairing_the_cluster_tells_no_secret(secrets: dict[str, str], shell: S
     assert status == 0, text[-4000:]
     for host in ("k3s-server", "k3s-worker"):
         assert "spoilt" not in on_host(host, f"cat {CONFIG}")
+    assert on_host("k3s-worker", "cat /etc/rancher/k3s/token").startswith("K10")
     assert "clusters" in yaml.safe_load(KUBECONFIG.read_text(encoding="utf-8"))
     assert occurrences(secrets, text) == []
 
