@@ -16,7 +16,7 @@ import yaml
 
 SCENARIO = Path(__file__).resolve().parents[1]
 PROJECT = SCENARIO.parents[1]
-CASES = yaml.safe_load((SCENARIO / "bad_inputs.yml").read_text(encoding="utf-8"))
+CASES = yaml.safe_load(Path(__file__).with_name("cases.yml").read_text(encoding="utf-8"))
 
 
 def prepare(case: dict, directory: Path) -> list[str]:
