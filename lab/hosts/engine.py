@@ -41,6 +41,7 @@ from lab.hosts.identity import (
     check_lab_id,
     choose_subnet,
     extra_hosts,
+    mac_address,
     networks_in_use,
 )
 
@@ -289,6 +290,8 @@ def create_arguments(lab: Lab, host: str, network: str, address: str, reference:
         "--pull=never",
         f"--network={network}",
         f"--ip={address}",
+        # The same after each start: with a new one the neighbours would send to the old one for up to a minute
+        f"--mac-address={mac_address(address)}",
         "--no-hosts",
         "--privileged",
         "--cgroupns=private",

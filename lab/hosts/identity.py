@@ -145,5 +145,10 @@ def assign_addresses(hosts: Sequence[str], subnet: ipaddress.IPv4Network, known:
     return result
 
 
+def mac_address(address: str) -> str:
+    """A locally administered one, made from the IPv4 address."""
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+
+
 def extra_hosts(hosts: Iterable[str]) -> list[str]:
     return [host for host in hosts if host not in DEFAULT_HOSTS]

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.hosts.identity import POOL, Lab, LabError, assign_addresses, check_host_names, check_lab_id, choose_subnet, extra_hosts, lab_id, networks_in_use
+from lab.hosts.identity import (
+    POOL,
+    Lab,
+    LabError,
+    assign_addresses,
+    check_host_names,
+    check_lab_id,
+    choose_subnet,
+    extra_hosts,
+    lab_id,
+    mac_address,
+    networks_in_use,
+)
 
 
 def network(text: str) -> ipaddress.IPv4Network:
@@ -133,6 +145,10 @@ def test_good_host_names_keep_their_order() -> None:
 def test_lab_id_cannot_lead_elsewhere(value: str) -> None:
     with pytest.raises(LabError, match="lab_id"):
         check_lab_id(value)
+
+
+def test_mac_address_follows_the_address() -> None:
+    assert mac_address("10.200.1.13") == "02:42:0a:c8:01:0d"
 
 
 def test_extra_hosts() -> None:
