@@ -76,7 +76,9 @@ started:
   returned: always
   type: bool
 outdated:
-  description: Whether the process that runs now was started with other settings, and so has to be restarted. Counts as a change, so that handlers are notified.
+  description:
+    - Whether the process that runs now was started with other settings, or from a program that was replaced since, and so has to be restarted.
+    - Counts as a change, so that handlers are notified.
   returned: always
   type: bool
 reloaded:
@@ -98,6 +100,7 @@ transitions:
   elements: dict
 """
 
+import os
 import time
 from typing import Any
 
@@ -131,15 +134,15 @@ class Service:
         return out.splitlines() if rc == 0 else []
 
     def outdated(self, state: UnitState) -> bool:
-        wanted = self.module.params["environment"]
-        if not wanted or not state.pid:
+        if not state.pid:
             return False
         try:
             with open(f"/proc/{state.pid}/environ", "rb") as stream:
                 actual = parse_environ(stream.read())
+            replaced = os.readlink(f"/proc/{state.pid}/exe").endswith(" (deleted)")
         except FileNotFoundError:
             return False
-        return any(actual.get(key) != str(value) for key, value in wanted.items())
+        return replaced or any(actual.get(key) != str(value) for key, value in self.module.params["environment"].items())
 
     def wait(self, before: UnitState, *, fresh: bool) -> UnitState:
         params = self.module.params

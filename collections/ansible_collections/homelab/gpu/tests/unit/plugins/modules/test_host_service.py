@@ -192,7 +192,15 @@ def test_a_process_with_other_settings(
     systemd: FakeSystemd, run_host_module: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], stale: bool, outdated: bool
 ) -> None:
     running(systemd)
+    monkeypatch.setattr(host_service.os, "readlink", lambda _path: "/usr/local/lib/k3s/v1/k3s")
     monkeypatch.setattr(host_service, "parse_environ", lambda _data: {"S": "1"})
     result = run_host_module("host_service", name="k3s.service", environment=environment, stale=stale)
     # It counts as a change, so that the handler is told; the restart is the handler's.
     assert (result["outdated"], result["changed"], result["started"], systemd.calls) == (outdated, outdated, False, [])
+
+
+@pytest.mark.parametrize(("program", "outdated"), [("/usr/local/lib/k3s/v1/k3s", False), ("/usr/local/lib/k3s/v1/k3s (deleted)", True)])
+def test_a_program_that_was_replaced_since(systemd: FakeSystemd, run_host_module: Run, monkeypatch: pytest.MonkeyPatch, program: str, outdated: bool) -> None:
+    running(systemd)
+    monkeypatch.setattr(host_service.os, "readlink", lambda _path: program)
+    assert run_host_module("host_service", name="k3s.service")["outdated"] is outdated
