@@ -75,25 +75,54 @@ def changed(output: str) -> int:
     return int(found[1])
 
 
-def machine_state(others: list[Lab], subnets: list[str]) -> dict[str, set[str]]:
-    """What the machine shows of itself, without the labs that were there before these tests and may change meanwhile."""
-    names = [text for lab in others for text in (lab.id, lab.bridge)]
+@dataclass(frozen=True)
+class MachineState:
+    """What the machine shows of itself; and the labs of other checkouts, which may come and go meanwhile."""
 
-    def own(lines: list[str]) -> set[str]:
-        return {line for line in lines if not any(text in line for text in names)}
+    links: list[dict[str, Any]]
+    rules: list[str]
+    mounts: list[str]
+    cgroups: list[str]
+    folders: list[str]
+    forwarding: str
+    labs: dict[str, str]
 
-    links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
-    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
-    chains = {line.split()[-1] for line in saved if line.startswith("-A POSTROUTING") and any(subnet in line for subnet in subnets)}
-    rules = [re.sub(r" \[\d+:\d+\]$", "", line) for line in saved if not line.startswith("#")]
-    return {
-        "interfaces": {link["ifname"] for link in links if link["ifname"] not in names and link.get("master") not in names},
-        "rules": {rule for rule in rules if not any(subnet in rule for subnet in subnets) and not any(chain in rule for chain in chains)},
-        "mounts": own([line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]),
-        "cgroups": own([str(path) for path in [*Path("/sys/fs/cgroup").glob("*/"), *Path("/sys/fs/cgroup").glob("*/*/")]]),
-        "folders": {str(path) for folder in ("/run", "/var/lib", "/dev/shm") for path in Path(folder).iterdir()},
-        "forwarding": {Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii").strip()},
-    }
+    @classmethod
+    def now(cls) -> MachineState:
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in Path("/var/lib/homelab-gpu-lab").glob("*/lab.json")]
+        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
+        return cls(
+            json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout),
+            [re.sub(r" \[\d+:\d+\]$", "", line) for line in saved if not line.startswith("#")],
+            [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()],
+            [str(path) for path in [*Path("/sys/fs/cgroup").glob("*/"), *Path("/sys/fs/cgroup").glob("*/*/")]],
+            [str(path) for folder in ("/run", "/var/lib", "/dev/shm") for path in Path(folder).iterdir()],
+            Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii").strip(),
+            {record["id"]: record["subnet"] for record in records},
+        )
+
+    def without(self, labs: dict[str, str]) -> dict[str, set[str]]:
+        bridges = [Lab(identity, None).bridge for identity in labs]
+        chains = {rule.split()[-1] for rule in self.rules if rule.startswith("-A POSTROUTING") and any(subnet in rule for subnet in labs.values())}
+        foreign = [*labs, *labs.values(), *chains]
+        return {
+            "interfaces": {link["ifname"] for link in self.links if link["ifname"] not in bridges and link.get("master") not in bridges},
+            "rules": {rule for rule in self.rules if not any(text in rule for text in foreign)},
+            "mounts": {path for path in self.mounts if not any(text in path for text in foreign)},
+            "cgroups": {path for path in self.cgroups if not any(text in path for text in foreign)},
+            "folders": set(self.folders),
+            "forwarding": {self.forwarding},
+        }
+
+
+def differences(before: MachineState, after: MachineState) -> dict[str, set[str]]:
+    """What differs, apart from other labs. What all labs share is compared only if none of the others began or ended meanwhile."""
+    others = {**before.labs, **after.labs}
+    old, new = before.without(others), after.without(others)
+    if bool(before.labs) != bool(after.labs):
+        for shared in ("rules", "cgroups", "folders", "forwarding"):
+            del old[shared], new[shared]
+    return {name: values ^ new[name] for name, values in old.items() if values != new[name]}
 
 
 def processes_naming(text: str) -> list[str]:
@@ -109,15 +138,12 @@ def processes_naming(text: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, Any]:
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in Path("/var/lib/homelab-gpu-lab").glob("*/lab.json")]
-    others = [Lab(record["id"], None) for record in records]
-    subnets = [record["subnet"] for record in records]
-    return {"others": others, "subnets": subnets, "state": machine_state(others, subnets)}
+def before() -> MachineState:
+    return MachineState.now()
 
 
 @pytest.fixture(scope="module")
-def checkouts(before: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Checkout]]:
+def checkouts(before: MachineState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Checkout]]:
     made = []
     for name in ("one", "two"):
         path = tmp_path_factory.mktemp(name)
@@ -251,7 +277,7 @@ def test_one_goes_and_the_other_stays(checkouts: list[Checkout]) -> None:
     assert changed(one.down()) == 0
 
 
-def test_half_a_lab_can_be_removed_and_nothing_is_left(checkouts: list[Checkout], before: dict[str, Any]) -> None:
+def test_half_a_lab_can_be_removed_and_nothing_is_left(checkouts: list[Checkout], before: MachineState) -> None:
     two = checkouts[1]
     lab = two.lab
     # As if runs had been cut off and files lost
@@ -263,6 +289,4 @@ def test_half_a_lab_can_be_removed_and_nothing_is_left(checkouts: list[Checkout]
     assert changed(two.down()) == 1
     assert not processes_naming(lab.id)
     assert not lab.state.exists()
-    after = machine_state(before["others"], before["subnets"])
-    differences = {name: values ^ after[name] for name, values in before["state"].items()}
-    assert differences == dict.fromkeys(differences, set())
+    assert differences(before, MachineState.now()) == {}
