@@ -174,6 +174,7 @@ def main() -> None:
     transitions: list[dict[str, Any]] = []
     while True:
         waited = round(time.monotonic() - begin, 2)
+        reason = ""
         try:
             found = attempt(module.params["data_dir"], module.params["kubeconfig"], module.tmpdir)
         except (NotYet, ValueError, KeyError, ssl.SSLError) as error:

@@ -35,8 +35,8 @@ class Host(ActionModule):
     def _make_tmp_path(self, *_arguments: t.Any) -> str:
         return "/tmp/x"
 
-    def _remove_tmp_path(self, path: str, force: bool = False) -> None:
-        self.removed.append(path)
+    def _remove_tmp_path(self, tmp_path: str, force: bool = False) -> None:
+        self.removed.append(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -87,7 +87,11 @@ class FakeSystemd:
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch) -> FakeSystemd:
     fake = FakeSystemd()
-    monkeypatch.setattr(AnsibleModule, "run_command", lambda module, arguments, **options: fake.run_command(module, arguments, **options))
+
+    def run_command(module: AnsibleModule, arguments: list[str], **options: Any) -> tuple[int, str, str]:
+        return fake.run_command(module, arguments, **options)
+
+    monkeypatch.setattr(AnsibleModule, "run_command", run_command)
     monkeypatch.setattr(host_service, "time", fake)
     return fake
 

@@ -130,7 +130,7 @@ def test_what_the_chart_shows_is_in_a_table_too():
     [("ok", False, '<span class="badge ok">ok</span>', "check mode"), ("interrupted", True, "check mode: nothing was changed", ">ok</span>")],
 )
 def test_outcome_and_check_mode_are_marked(outcome, check, expected, unexpected):
-    header = render_html(document(outcome=outcome, check=check)).split("</header>")[0].split("<header>")[1]
+    header = render_html(document(outcome=outcome, check=check)).partition("</header>")[0].partition("<header>")[2]
     assert expected in header
     assert unexpected not in header
     assert f">{outcome}</span>" in header
