@@ -88,7 +88,7 @@ class FakeSystemd:
 def systemd(monkeypatch: pytest.MonkeyPatch) -> FakeSystemd:
     fake = FakeSystemd()
 
-    def run_command(module: AnsibleModule, arguments: list[str], **options: Any) -> tuple[int, str, str]:
+    def run_command(module: AnsibleModule, arguments: list[str], **options: t.Any) -> tuple[int, str, str]:
         return fake.run_command(module, arguments, **options)
 
     monkeypatch.setattr(AnsibleModule, "run_command", run_command)
