@@ -25,6 +25,8 @@ printf 'go-test: %s\n' "$("$go" version)"
 
 for module in "${modules[@]}"; do
   directory=$(dirname "$module")
+  # Modules without a program of their own only pin what is built from them
+  [ -n "$(git ls-files --cached --others --exclude-standard -- "$directory/**/*.go" "$directory/*.go")" ] || continue
   printf 'go-test: %s\n' "$directory"
   (
     cd "$directory"
