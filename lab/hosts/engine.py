@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -202,7 +203,7 @@ def make_key(path: Path, comment: str) -> bool:
     if path.exists() and path.with_name(f"{path.name}.pub").exists():
         return False
     path.unlink(missing_ok=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)], check=True, capture_output=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)], check=True, capture_output=True, text=True)
     return True
 
 
@@ -544,7 +545,8 @@ def leave_machine(lab: Lab) -> None:
             IP_FORWARD.write_text("0\n", encoding="ascii")
         machine_file.unlink()
     for folder in (lab.run_root, lab.state_root):
-        if folder.exists() and not any(folder.iterdir()):
+        # Somebody may have mounted a disk there
+        if folder.exists() and not any(folder.iterdir()) and not folder.is_mount():
             folder.rmdir()
 
 
@@ -695,6 +697,9 @@ def main(arguments: Sequence[str]) -> int:
                     report = power(lab, options.host, options.action, options.check)
     except LabError as error:
         print(json.dumps({"failed": True, "msg": str(error)}))
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(json.dumps({"failed": True, "msg": f"{shlex.join(error.cmd)} failed ({error.returncode}): {(error.stderr or error.stdout or '').strip()}"}))
         return 1
     print(report.as_json())
     return 0

@@ -294,10 +294,10 @@ def remove_firewall(subnet: str) -> None:
         saved = subprocess.run(["iptables-save", "-t", table], capture_output=True, text=True, check=True).stdout
         rules, chains = firewall_rules_of(subnet, saved)
         for rule in rules:
-            subprocess.run(["iptables", "-w", "-t", table, "-D", *rule], check=True, capture_output=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-D", *rule], check=True, capture_output=True, text=True)
         for chain in chains:
-            subprocess.run(["iptables", "-w", "-t", table, "-F", chain], check=True, capture_output=True)
-            subprocess.run(["iptables", "-w", "-t", table, "-X", chain], check=True, capture_output=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-F", chain], check=True, capture_output=True, text=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-X", chain], check=True, capture_output=True, text=True)
 
 
 def netavark_base(saved: str) -> tuple[list[list[str]], list[str], bool]:
@@ -331,13 +331,13 @@ def remove_netavark_base() -> None:
         return
     for table, (rules, chains, _in_use) in found.items():
         for rule in rules:
-            subprocess.run(["iptables", "-w", "-t", table, "-D", *rule], check=True, capture_output=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-D", *rule], check=True, capture_output=True, text=True)
         for chain in chains:
-            subprocess.run(["iptables", "-w", "-t", table, "-F", chain], check=True, capture_output=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-F", chain], check=True, capture_output=True, text=True)
         for chain in chains:
-            subprocess.run(["iptables", "-w", "-t", table, "-X", chain], check=True, capture_output=True)
+            subprocess.run(["iptables", "-w", "-t", table, "-X", chain], check=True, capture_output=True, text=True)
 
 
 def remove_bridge(lab: Lab) -> None:
     if Path(f"/sys/class/net/{lab.bridge}").exists():
-        subprocess.run(["ip", "link", "delete", lab.bridge], check=True, capture_output=True)
+        subprocess.run(["ip", "link", "delete", lab.bridge], check=True, capture_output=True, text=True)

@@ -93,7 +93,8 @@ class MachineState:
         saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
         return cls(
             json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout),
-            [re.sub(r" \[\d+:\d+\]$", "", line) for line in saved if not line.startswith("#")],
+            # Rules and the chains that somebody made, but not the tables themselves
+            [line for line in (re.sub(r" \[\d+:\d+\]$", "", line) for line in saved) if line.startswith("-A ") or line.endswith(" -")],
             [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()],
             [str(path) for path in [*Path("/sys/fs/cgroup").glob("*/"), *Path("/sys/fs/cgroup").glob("*/*/")]],
             [str(path) for folder in ("/run", "/var/lib", "/dev/shm") for path in Path(folder).iterdir()],
