@@ -511,7 +511,9 @@ def down(lab: Lab, check: bool) -> Report:
             in_parallel(lambda host: own.podman(lab, "rm", "--force", "--time=0", "--volumes", host, check=False), list(states))
     with report.timed("rest"), locked(Path("/run")):
         # Whatever podman could not do, or was never asked because it could not run
+        left = own.RunFiles.of(lab)
         own.kill_processes(lab)
+        left.remove()
         own.remove_bridge(lab)
         if record.get("subnet") and shutil.which("iptables-save"):
             own.remove_firewall(record["subnet"])
@@ -537,8 +539,11 @@ def leave_machine(lab: Lab) -> None:
         if not machine["netavark_chains"] and shutil.which("iptables-save"):
             own.remove_netavark_base()
         for path in map(Path, machine["absent"]):
-            # Mount points of the labs' namespaces; somebody else may have put something into one since
+            # Somebody else may have put something into one since
             if path.is_dir() and not any(path.iterdir()):
+                if own.is_mounted(path):
+                    # podman mounts /run/netns onto itself
+                    run_text("umount", str(path))
                 path.rmdir()
         bridges = [path for path in Path("/sys/class/net").iterdir() if (path / "bridge").is_dir()]
         if machine["ip_forward"] == "0" and not bridges:
@@ -546,7 +551,7 @@ def leave_machine(lab: Lab) -> None:
         machine_file.unlink()
     for folder in (lab.run_root, lab.state_root):
         # Somebody may have mounted a disk there
-        if folder.exists() and not any(folder.iterdir()) and not folder.is_mount():
+        if folder.exists() and not any(folder.iterdir()) and not own.is_mounted(folder):
             folder.rmdir()
 
 

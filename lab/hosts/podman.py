@@ -9,6 +9,7 @@ The lab mounts it in a mount namespace of its own, which one sleeping process ke
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.hosts.identity import Lab, LabError
@@ -26,7 +28,7 @@ from lab.hosts.identity import Lab, LabError
 CGROUP = Path("/sys/fs/cgroup")
 # Folders outside the lab's own which podman and crun write to; the namespace has its own ones
 PRIVATE_RUN_FOLDERS = ("containers", "crun", "netns")
-# What the labs make on the machine outside their own folders: empty mount points
+# What the labs make on the machine outside their own folders
 MACHINE_FOLDERS = (CGROUP / "hugetlb", *(Path("/run") / name for name in PRIVATE_RUN_FOLDERS))
 
 KEEPER_SCRIPT = r"""
@@ -219,6 +221,20 @@ def cgroup_branches(lab: Lab) -> Iterator[Path]:
             yield branch
 
 
+def monitors_of(lab: Lab) -> dict[int, str]:
+    """The processes that watch the lab's hosts, and the container each of them watches."""
+    found = {}
+    marker = f"{lab.state}/".encode()
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command_line.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"conmon") and b"-c" in words and any(marker in word for word in words):
+            found[int(command_line.parts[2])] = words[words.index(b"-c") + 1].decode()
+    return found
+
+
 def processes_of(lab: Lab) -> set[int]:
     """Processes of the lab's hosts and the monitors beside them, but not the keeper."""
     found: set[int] = set()
@@ -228,14 +244,11 @@ def processes_of(lab: Lab) -> set[int]:
                 found.update(int(line) for line in members.read_text(encoding="ascii").split())
             except OSError:
                 continue
-    marker = f"{lab.state}/".encode()
-    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = command_line.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words and words[0].endswith(b"conmon") and any(marker in word for word in words):
-            found.add(int(command_line.parts[2]))
+    for monitor in monitors_of(lab):
+        found.add(monitor)
+        # Its child is the host's first process, wherever systemd put its cgroup
+        with contextlib.suppress(OSError):
+            found.update(int(child) for child in Path(f"/proc/{monitor}/task/{monitor}/children").read_text(encoding="ascii").split())
     return found - {keeper_pid(lab) or 0}
 
 
@@ -254,6 +267,31 @@ def kill_processes(lab: Lab, limit_seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """What podman and crun keep of running hosts in /run, on machines where the lab has no namespace to hide it."""
+
+    networks: set[int]
+    containers: set[str]
+
+    @classmethod
+    def of(cls, lab: Lab) -> RunFiles:
+        networks = set()
+        for pid in processes_of(lab):
+            with contextlib.suppress(OSError):
+                networks.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
+        containers = {path.name.removeprefix("libpod-") for branch in cgroup_branches(lab) for path in branch.glob("libpod-*")}
+        return cls(networks - {os.stat("/proc/self/ns/net").st_ino}, containers | set(monitors_of(lab).values()))
+
+    def remove(self) -> None:
+        for path in Path("/run/netns").glob("netns-*"):
+            if path.stat().st_ino in self.networks:
+                subprocess.run(["umount", str(path)], check=True, capture_output=True, text=True)
+                path.unlink()
+        for container in self.containers:
+            shutil.rmtree(Path("/run/crun") / container, ignore_errors=True)
+
+
 def remove_cgroups(lab: Lab) -> None:
     for branch in cgroup_branches(lab):
         for folder, _folders, _files in os.walk(branch, topdown=False):
@@ -268,6 +306,11 @@ def mounts_below(folders: Sequence[Path], mountinfo: str) -> list[str]:
     prefixes = tuple(f"{folder}/" for folder in folders)
     found = [line.split()[4].replace("\\040", " ") for line in mountinfo.splitlines()]
     return sorted((path for path in found if path.startswith(prefixes)), key=len, reverse=True)
+
+
+def is_mounted(path: Path) -> bool:
+    """Also where a folder is mounted onto itself, which os.path.ismount does not see."""
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines())
 
 
 def remove_mounts(lab: Lab) -> None:
