@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 COLLECTION := collections/ansible_collections/homelab/gpu
 PYTHON_FILES = $(shell git ls-files --cached --others --exclude-standard -- '*.py')
 TYPED_FILES = $(foreach file,$(PYTHON_FILES),$(if $(or $(filter test_% conftest.py,$(notdir $(file))),$(filter $(COLLECTION)/tests/%,$(file))),,$(file)))
-UNIT_TESTS = $(wildcard $(COLLECTION)/tests/unit lab demo tools)
+UNIT_TESTS = $(wildcard $(COLLECTION)/tests/unit lab demo benchmarks tools)
 STEPS := python3 tools/steps.py --timings $(HOMELAB_GPU_CACHE)/timings.json
 
 .PHONY: help
