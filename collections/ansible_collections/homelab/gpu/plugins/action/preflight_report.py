@@ -21,6 +21,11 @@ _PREFIXES = ("k3s_", "host_preflight_")
 _ROLES_DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles")
 
 
+def _reason(result: Mapping[str, Any]) -> str:
+    text = " ".join(str(result.get("msg") or result.get("module_stderr") or "no reason was given").split())
+    return text.removeprefix("Task failed: ")[:300]
+
+
 class ActionModule(ActionBase):
     """Gathers settings and facts of all hosts for the checks in module_utils/_preflight.py."""
 
@@ -91,7 +96,7 @@ class ActionModule(ActionBase):
         if host.in_play and isinstance(looked, Mapping):
             host.facts, host.clock = looked.get("host"), looked.get("clock")
             if host.facts is None:
-                host.unreachable = " ".join(str(looked.get("msg") or looked.get("module_stderr") or "no reason was given").split())[:300]
+                host.unreachable = _reason(looked)
         if host.in_play:
             self._judge_lock(host)
         return host
@@ -131,4 +136,4 @@ class ActionModule(ActionBase):
             return "it was not asked"
         if answer.get("available"):
             return None
-        return " ".join(str(answer.get("msg") or "it has no token yet").split())[:300]
+        return _reason(answer)

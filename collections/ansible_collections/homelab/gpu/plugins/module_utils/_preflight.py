@@ -305,7 +305,7 @@ def check_reachable(host: Host, _site: Site) -> Iterator[Finding]:
             host.name,
             "connection",
             f"no facts could be had: {host.unreachable}",
-            "correct address, user, key or become settings, and look whether the host runs",
+            "correct address, user, key or become settings, start the host, or leave it out of this run with --limit",
         )
 
 

@@ -22,12 +22,14 @@ PROPERTIES = (
     "NeedDaemonReload",
     "UnitFileState",
     "ExecMainStartTimestamp",
+    "InactiveExitTimestamp",
     "ExecMainStatus",
 )
 
 # Lines of the journal without which the cause of a failed start cannot be named.
 _ERROR = re.compile(r"level=(?:error|fatal)|^[EF]\d{4} |\b(?:fatal|error|failed|refused|denied|unauthorized|panic)\b", re.IGNORECASE)
-_NOISE = re.compile(r"^(?:Scheduled restart job|Stopped |Starting |Started )")
+# A module that is built into the kernel is "not found" as well.
+_NOISE = re.compile(r"^(?:Scheduled restart job|Stopped |Starting |Started |modprobe: FATAL: Module \S+ not found)")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class UnitState:
     need_reload: bool
     enabled: bool
     started_at: str
+    # When the present attempt began, in systemd's own notation
+    attempt_at: str
 
     @property
     def running(self) -> bool:
@@ -69,6 +73,7 @@ def parse_show(text: str) -> UnitState:
         need_reload=values.get("NeedDaemonReload") == "yes",
         enabled=values.get("UnitFileState") in ("enabled", "enabled-runtime"),
         started_at=values.get("ExecMainStartTimestamp", ""),
+        attempt_at=values.get("InactiveExitTimestamp", ""),
     )
 
 

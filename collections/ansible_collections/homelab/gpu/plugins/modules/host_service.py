@@ -128,8 +128,8 @@ class Service:
         _rc, out, _err = self.module.run_command(["systemctl", "show", "--property", ",".join(PROPERTIES), "--", self.name], check_rc=True)
         return parse_show(out)
 
-    def journal(self, since: float, lines: int = 200) -> list[str]:
-        command = ["journalctl", "--unit", self.name, "--since", f"@{since:.3f}", "--lines", str(lines), "--output", "cat", "--no-pager", "--quiet"]
+    def journal(self, since: str, lines: int = 200) -> list[str]:
+        command = ["journalctl", "--unit", self.name, "--since", since, "--lines", str(lines), "--output", "cat", "--no-pager", "--quiet"]
         rc, out, _err = self.module.run_command(command)
         return out.splitlines() if rc == 0 else []
 
@@ -144,10 +144,10 @@ class Service:
             return False
         return replaced or any(actual.get(key) != str(value) for key, value in self.module.params["environment"].items())
 
-    def wait(self, before: UnitState, *, fresh: bool) -> UnitState:
+    def wait(self, before: UnitState, *, fresh: bool, since: str = "") -> UnitState:
         params = self.module.params
         # The journal's clock is the wall clock; the deadline's must not be.
-        since = time.time() - 1
+        since = since or f"@{time.time() - 1:.3f}"
         begin = time.monotonic()
         looked = begin
         lines: list[str] = []
@@ -198,14 +198,17 @@ class Service:
             if enable:
                 self.systemctl("--quiet", "enable" if params["enabled"] else "disable", self.name)
             if start:
-                restart = params["state"] == "restarted"
-                # What is starting already is waited for and not started twice.
-                if restart or before.active != "activating" or before.sub == "auto-restart":
+                starting = before.active == "activating" and before.sub != "auto-restart"
+                # An attempt with other settings goes on for ever with them.
+                restart = params["state"] == "restarted" or (starting and (params["stale"] or self.outdated(before)))
+                if starting and not restart:
+                    now = self.wait(before, fresh=False, since=before.attempt_at)
+                else:
                     if before.active == "failed" or before.sub == "auto-restart":
                         self.systemctl("reset-failed", self.name)
                     before = self.show()
                     self.systemctl("--no-block", "restart" if restart else "start", self.name)
-                now = self.wait(before, fresh=restart)
+                    now = self.wait(before, fresh=restart)
         outdated = not start and (params["stale"] or self.outdated(now))
         return {
             "changed": start or enable or reload or outdated,

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._service import UnitState, error_lines, parse_environ, parse_show, verdict
 
-RUNNING = UnitState("loaded", "active", "running", "success", 100, 0, "i1", False, True, "Sun 2026-11-22 11:00:00 UTC")
+RUNNING = UnitState("loaded", "active", "running", "success", 100, 0, "i1", False, True, "Sun 2026-11-22 11:00:00 UTC", "Sun 2026-11-22 10:59:50 UTC")
 STOPPED = replace(RUNNING, active="inactive", sub="dead", pid=0, invocation="")
 STARTING = replace(RUNNING, active="activating", sub="start", invocation="i2")
 
@@ -18,6 +18,7 @@ SHOW = """\
 Result=success
 NRestarts=3
 ExecMainStartTimestamp=Sun 2026-11-22 11:00:00 UTC
+InactiveExitTimestamp=Sun 2026-11-22 10:59:50 UTC
 ExecMainStatus=0
 MainPID=100
 LoadState=loaded
@@ -80,6 +81,7 @@ def test_the_reason_names_the_line() -> None:
 def test_error_lines_are_the_last_errors_each_once() -> None:
     journal = [
         "Starting k3s.service - Lightweight Kubernetes...",
+        "modprobe: FATAL: Module overlay not found in directory /lib/modules/6.1.0",
         'time="2026-11-22T11:00:00Z" level=info msg="Starting"',
         'time="2026-11-22T11:00:01Z" level=error msg="no answer" n=1',
         "E1122 11:00:01.000000 7 x.go:1] first",
@@ -87,8 +89,8 @@ def test_error_lines_are_the_last_errors_each_once() -> None:
         'time="2026-11-22T11:00:06Z" level=error msg="no answer" n=2',
         'time="2026-11-22T11:00:07Z" level=fatal msg="the end"',
     ]
-    assert error_lines(journal) == ["E1122 11:00:01.000000 7 x.go:1] first", journal[5], journal[6]]
-    assert error_lines(journal, limit=1) == [journal[6]]
+    assert error_lines(journal) == ["E1122 11:00:01.000000 7 x.go:1] first", journal[-2], journal[-1]]
+    assert error_lines(journal, limit=1) == [journal[-1]]
 
 
 def test_without_an_error_the_last_lines_are_told() -> None:

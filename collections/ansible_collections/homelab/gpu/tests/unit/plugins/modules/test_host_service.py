@@ -32,11 +32,13 @@ class FakeSystemd:
     journal: str = ""
     calls: list[str] = field(default_factory=list)
     now: float = 0.0
+    since: str = ""
     _steps: list[tuple[str, str]] = field(default_factory=list)
 
     def run_command(self, _module: AnsibleModule, arguments: list[str], **_options: t.Any) -> tuple[int, str, str]:
         program, *rest = arguments
         if program == "journalctl":
+            self.since = rest[rest.index("--since") + 1]
             return 0, self.journal, ""
         if rest[0] == "show":
             return 0, self._show(), ""
@@ -70,6 +72,7 @@ class FakeSystemd:
             "NeedDaemonReload": "yes" if self.need_reload else "no",
             "UnitFileState": "enabled" if self.enabled else "disabled",
             "MainPID": os.getpid(),
+            "InactiveExitTimestamp": "Sun 2026-11-22 10:59:50 UTC",
             "Result": "exit-code",
         }
         return "".join(f"{key}={value}\n" for key, value in values.items())
@@ -153,6 +156,23 @@ def test_what_starts_already_is_only_waited_for(systemd: FakeSystemd, run_host_m
     systemd._steps = [("activating", "start"), ("active", "running")]
     assert run_host_module("host_service", name="k3s.service")["started"] is True
     assert systemd.calls == []
+
+
+def test_what_started_before_and_cannot_succeed(systemd: FakeSystemd, run_host_module: Run) -> None:
+    running(systemd)
+    systemd.active, systemd.sub = "activating", "start"
+    systemd.journal = 'level=error msg="token CA hash does not match"\n'
+    result = run_host_module("host_service", name="k3s.service", fatal_patterns=["CA hash does not match"])
+    assert (result["failed"], systemd.calls) == (True, [])
+    # It may have said so long ago.
+    assert systemd.since == "Sun 2026-11-22 10:59:50 UTC"
+
+
+def test_what_starts_with_other_settings_is_started_anew(systemd: FakeSystemd, run_host_module: Run) -> None:
+    running(systemd)
+    systemd.active, systemd.sub = "activating", "start"
+    result = run_host_module("host_service", name="k3s.service", stale=True)
+    assert (result["started"], result["outdated"], systemd.calls) == (True, False, ["restart k3s.service"])
 
 
 def test_what_failed_before_gets_a_new_count(systemd: FakeSystemd, run_host_module: Run) -> None:
