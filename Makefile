@@ -123,8 +123,8 @@ molecule: .venv ## Scenarios on the lab's hosts
 	pytest tests/system
 
 .PHONY: tests
-tests: .venv # Unit tests, then scenarios, in one run whose last line sums up
-	@pytest $(UNIT_TESTS) tests/system
+tests: .venv # Unit tests, those that make labs included, then scenarios, in one run whose last line sums up
+	@HOMELAB_GPU_LAB_TESTS=1 pytest $(UNIT_TESTS) tests/system
 
 .PHONY: bench
 bench: .venv ## Measure on a lab made anew, and write docs/performance.md

@@ -1,0 +1,21 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fake API server of the unit tests behaves as the real one does: its table of behaviours is put to the scenario's cluster, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Shell
+
+PROJECT = Path(__file__).resolve().parents[2]
+TABLE = "collections/ansible_collections/homelab/gpu/tests/unit/test_fake_api.py"
+
+
+def test_real_cluster_has_the_behaviours_of_the_fake(shell: Shell) -> None:
+    kubeconfig = PROJECT / ".lab" / "kubeconfig"
+    assert kubeconfig.exists(), "there is no cluster: this runs after the scenario that makes one"
+    assert shell.stream("pytest", "--quiet", TABLE, HOMELAB_GPU_TEST_KUBECONFIG=str(kubeconfig)) == 0
