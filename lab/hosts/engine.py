@@ -538,6 +538,9 @@ def leave_machine(lab: Lab) -> None:
     if machine:
         if not machine["netavark_chains"] and shutil.which("iptables-save"):
             own.remove_netavark_base()
+        if str(own.ADDRESS_LIST.parent) in machine["absent"] and not own.containers_run():
+            # podman's list of the addresses that running containers have
+            shutil.rmtree(own.ADDRESS_LIST, ignore_errors=True)
         for path in map(Path, machine["absent"]):
             # Somebody else may have put something into one since
             if path.is_dir() and not any(path.iterdir()):

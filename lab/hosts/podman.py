@@ -28,6 +28,7 @@ from lab.hosts.identity import Lab, LabError
 CGROUP = Path("/sys/fs/cgroup")
 # Folders outside the lab's own which podman and crun write to; the namespace has its own ones
 PRIVATE_RUN_FOLDERS = ("containers", "crun", "netns")
+ADDRESS_LIST = Path("/run/containers/networks")
 # What the labs make on the machine outside their own folders
 MACHINE_FOLDERS = (CGROUP / "hugetlb", *(Path("/run") / name for name in PRIVATE_RUN_FOLDERS))
 
@@ -233,6 +234,15 @@ def monitors_of(lab: Lab) -> dict[int, str]:
         if words[0].endswith(b"conmon") and b"-c" in words and any(marker in word for word in words):
             found[int(command_line.parts[2])] = words[words.index(b"-c") + 1].decode()
     return found
+
+
+def containers_run() -> bool:
+    """Whether any podman on the machine, a user's own too, runs a container."""
+    for name in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if name.read_text(encoding="utf-8").strip() == "conmon":
+                return True
+    return False
 
 
 def processes_of(lab: Lab) -> set[int]:
