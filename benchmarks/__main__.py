@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.measured_lab import CHECKOUT, BenchmarkError, log
-from benchmarks.report import SECTIONS, renewed
+from benchmarks.report import SECTIONS, renewed, section_of
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = CHECKOUT / "docs/performance.md"
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 1
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(json.dumps(result, indent=2) + "\n")
-        section = SECTIONS[name](json.loads(kept.read_text()), reasons)
+        section = section_of(name, json.loads(kept.read_text()), reasons)
         DOCUMENT.write_text(renewed(DOCUMENT.read_text(), name, section))
         log(f"{name}: {DOCUMENT.relative_to(CHECKOUT)} renewed\n{section}")
     return 0

@@ -152,6 +152,18 @@ SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, 
 }
 
 
+def conditions(result: Mapping[str, Any]) -> str:
+    """On what the figures were taken; a machine that was not idle is named as such."""
+    cores, load = result["cores"], result["load_before"]
+    if load > cores / 2:
+        return f"Taken on {cores} cores that were **not idle** (load {load:.1f} before the start): seconds are worse than on idle ones, ratios uncertain."
+    return f"Taken on {cores} idle cores: load {load:.1f} before the start."
+
+
+def section_of(name: str, result: Mapping[str, Any], reasons: Sequence[Mapping[str, str]]) -> str:
+    return f"{conditions(result)}\n\n{SECTIONS[name](result, reasons)}"
+
+
 def renewed(document: str, name: str, section: str) -> str:
     """The document with what stands between the section's marks replaced."""
     begin, end = f"<!-- {name}: written by `python3 -m benchmarks {name}` -->", f"<!-- {name}: end -->"

@@ -105,6 +105,13 @@ def test_cluster_modules_table_counts_requests() -> None:
     assert "| `kube_wait` | 0.50 | 0.50 | 4 |" in section
 
 
+@pytest.mark.parametrize(("load", "idle"), [(0.4, True), (1.0, True), (1.1, False), (18.0, False)])
+def test_conditions_name_a_busy_machine(load: float, idle: bool) -> None:
+    text = report.conditions({"cores": 2, "load_before": load})
+    assert ("not idle" not in text) is idle
+    assert f"load {load}" in text
+
+
 def test_section_is_replaced_between_its_marks() -> None:
     begin, end = "<!-- x: written by `python3 -m benchmarks x` -->", "<!-- x: end -->"
     assert report.renewed(f"a\n{begin}\nold\n{end}\nb\n", "x", "new") == f"a\n{begin}\n\nnew\n\n{end}\nb\n"
@@ -117,6 +124,6 @@ def test_document_says_what_was_measured(name: str) -> None:
     kept = HERE / f"results/{name}.json"
     document = (measured_lab.CHECKOUT / "docs/performance.md").read_text()
     reasons = yaml.safe_load((HERE / "reasons.yml").read_text())
-    section = report.SECTIONS[name](json.loads(kept.read_text()), reasons) if kept.exists() else "Not measured yet."
+    section = report.section_of(name, json.loads(kept.read_text()), reasons) if kept.exists() else "Not measured yet."
     assert report.renewed(document, name, section) == document
     assert report.UNKNOWN_REASON not in section
