@@ -30,7 +30,8 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 _FEATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "overlay": (("overlay",), (), ("CONFIG_OVERLAY_FS",)),
     "br_netfilter": (("br_netfilter",), ("proc/sys/net/bridge",), ("CONFIG_BRIDGE_NETFILTER",)),
-    "vxlan": (("vxlan",), (), ("CONFIG_VXLAN",)),
+    # The pod network of a running K3s shows it as well.
+    "vxlan": (("vxlan",), ("sys/class/net/flannel.1",), ("CONFIG_VXLAN",)),
     "nf_conntrack": (("nf_conntrack",), ("proc/sys/net/netfilter/nf_conntrack_max", "proc/net/nf_conntrack"), ("CONFIG_NF_CONNTRACK",)),
     "iptable_nat or nf_tables": (("iptable_nat", "nf_tables"), ("proc/net/ip_tables_names",), ("CONFIG_IP_NF_NAT", "CONFIG_NF_TABLES")),
 }

@@ -519,6 +519,21 @@ def check_installed(host: Host, _site: Site) -> Iterator[Finding]:
             f"{other} is on this host, which is to be {'a server' if host.is_server else 'an agent'}",
             "move the host to the other group, or remove the old installation first",
         )
+    wanted_dir = _typed(host.option("data_dir"), str).rstrip("/")
+    if found["configured_data_dir"] and wanted_dir and found["configured_data_dir"].rstrip("/") != wanted_dir:
+        yield Finding(
+            host.name,
+            "data directory",
+            f"k3s_data_dir is {wanted_dir}, and K3s on this host has its data in {found['configured_data_dir']}; it would begin anew without them",
+            f"set k3s_data_dir to {found['configured_data_dir']}, or move the data and the data-dir in /etc/rancher/k3s/config.yaml first",
+        )
+    if found["token_matches"] is False:
+        yield Finding(
+            host.name,
+            "token",
+            "k3s_token is not the token that the cluster was made with, and K3s would not start with it",
+            "leave k3s_token out, or change the cluster's token with k3s token rotate first",
+        )
     for path in found["containerd_templates"]:
         yield Finding(
             host.name,

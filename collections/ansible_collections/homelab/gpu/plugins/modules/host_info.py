@@ -35,6 +35,10 @@ options:
     type: list
     elements: int
     default: []
+  server_token:
+    description: Short token that the cluster is to have; it is compared on the host and never returned.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -107,7 +111,9 @@ host:
       type: list
       elements: str
     k3s:
-      description: Version of the installed binary, active units, unit files, stale containerd templates, and whether data and token are there.
+      description:
+        - Version of the installed binary, active units, unit files, stale containerd templates, the configured data directory, and whether data is there.
+        - C(token_matches) tells whether O(server_token) is that of the cluster; it is null if there is nothing to compare.
       type: dict
     epoch:
       description: The host's clock in seconds since 1970.
@@ -126,6 +132,7 @@ clock:
 """
 
 import ctypes
+import hmac
 import os
 import re
 import socket
@@ -178,9 +185,10 @@ def addresses() -> list[str]:
     return found
 
 
-def active(units: tuple[str, ...]) -> list[str]:
+def active() -> set[str]:
+    units = (*_UNITS, *_FIREWALLS)
     states = output("systemctl", "is-active", *units).split()
-    return [unit for unit, state in zip(units, states) if state in ("active", "activating", "reloading")]
+    return {unit for unit, state in zip(units, states) if state in ("active", "activating", "reloading")}
 
 
 def kernel(release: str) -> dict[str, Any]:
@@ -207,7 +215,15 @@ def inotify() -> dict[str, Any]:
     return {"limit": int(limit) if limit.isdigit() else 0, "another": descriptor >= 0}
 
 
-def k3s(data_dir: str) -> dict[str, Any]:
+def token_matches(data_dir: str, wanted: str) -> bool | None:
+    token = read(data_dir, "server/token").strip()
+    if not token or not wanted:
+        return None
+    return hmac.compare_digest(token.rpartition(":")[2].encode(), wanted.encode())
+
+
+def k3s(data_dir: str, server_token: str, running: set[str]) -> dict[str, Any]:
+    configured = re.search(r"^data-dir: *[\"']?([^\"'\n]+)", read("/", "etc/rancher/k3s/config.yaml"), re.MULTILINE)
     containerd = os.path.join(data_dir, "agent/etc/containerd")
     templates = [os.path.join(containerd, name) for name in ("config.toml.tmpl", "config-v3.toml.tmpl")]
     target = os.path.realpath(_BINARY) if os.path.exists(_BINARY) else ""
@@ -217,12 +233,13 @@ def k3s(data_dir: str) -> dict[str, Any]:
     return {
         "binary": target,
         "version": version,
-        "active_units": active(_UNITS),
+        "active_units": [unit for unit in _UNITS if unit in running],
         "unit_files": [unit for unit in _UNITS if os.path.exists(f"/etc/systemd/system/{unit}")],
         "containerd_templates": [path for path in templates if os.path.exists(path)],
         "has_server_data": os.path.exists(os.path.join(data_dir, "server/token")),
         "has_agent_data": os.path.exists(os.path.join(data_dir, "agent/client-kubelet.crt")),
-        "has_join_token": os.path.exists("/etc/rancher/k3s/token"),
+        "configured_data_dir": configured.group(1) if configured else "",
+        "token_matches": token_matches(data_dir, server_token),
     }
 
 
@@ -232,6 +249,7 @@ def main() -> None:
             "data_dir": {"type": "path", "default": "/var/lib/rancher/k3s"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "server_token": {"type": "str", "default": "", "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -239,6 +257,7 @@ def main() -> None:
     if not os.path.isabs(data_dir):
         data_dir = "/var/lib/rancher/k3s"
     machine = os.uname().machine
+    running = active()
     ports = {("tcp", port) for port in module.params["tcp_ports"]} | {("udp", port) for port in module.params["udp_ports"]}
     host = {
         "root": os.geteuid() == 0,
@@ -260,8 +279,8 @@ def main() -> None:
             "k3s_policy": os.path.isdir("/usr/share/selinux/packages/k3s") or os.path.exists("/usr/share/selinux/packages/k3s.pp"),
         },
         "iptables": output("iptables", "--version").strip(),
-        "firewalls": active(_FIREWALLS),
-        "k3s": k3s(data_dir),
+        "firewalls": [unit for unit in _FIREWALLS if unit in running],
+        "k3s": k3s(data_dir, module.params["server_token"], running),
         "epoch": time.time(),
     }
     module.exit_json(changed=False, host=host)
