@@ -12,6 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import ARCHITECTURES, LockError, select
+from ansible_collections.homelab.gpu.plugins.module_utils._options import coerced
 from ansible_collections.homelab.gpu.plugins.module_utils._preflight import AGENT_GROUP, SERVER_GROUP, Host, Site, check_all, report
 from ansible_collections.homelab.gpu.plugins.plugin_utils._artifact_cache import read_lock
 from ansible_collections.homelab.gpu.plugins.plugin_utils._kubeconfig import destination_problem
@@ -87,7 +88,7 @@ class ActionModule(ActionBase):
         options = {}
         for role in ("host_preflight", "k3s_artifacts", host.role):
             scope = {**self._defaults[role], "role_path": os.path.join(_ROLES_DIRECTORY, role), **context}
-            options[role] = {option: self._value(scope, option, unresolved) for option in self._specs[role] if option in scope}
+            options[role] = {option: coerced(self._value(scope, option, unresolved), spec) for option, spec in self._specs[role].items() if option in scope}
         host.options = options
         # What a default cannot make of a broken or missing setting is told by the check of that setting.
         host.unresolved = {variable: reason for variable, reason in unresolved.items() if variable in host.variables}

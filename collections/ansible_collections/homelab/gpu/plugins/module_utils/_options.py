@@ -11,9 +11,10 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["suggestion", "type_problems", "unknown_options"]
+__all__ = ["coerced", "suggestion", "type_problems", "unknown_options"]
 
 _NAMES = {"str": "text", "path": "a path", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "a dictionary"}
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -48,6 +49,22 @@ def _what(value: Any) -> str:
     return type(value).__name__
 
 
+def coerced(value: Any, spec: Mapping[str, Any]) -> Any:
+    """Numbers and truth values from text: --extra-vars and surveys give nothing else."""
+    if not isinstance(value, str):
+        return value
+    kind = str(spec.get("type", "str"))
+    text = value.strip().lower()
+    if kind == "bool" and text in _TRUTH:
+        return _TRUTH[text]
+    if kind in ("int", "float"):
+        try:
+            return int(text) if kind == "int" else float(text)
+        except ValueError:
+            return value
+    return value
+
+
 def type_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong with the value, as (what, fix) pairs. A null means that the option is not set."""
     if value is None:
@@ -55,6 +72,7 @@ def type_problems(name: str, value: Any, spec: Mapping[str, Any]) -> Iterator[tu
             yield f"{name} is not set", f"set {name}"
         return
     kind = str(spec.get("type", "str"))
+    value = coerced(value, spec)
     if not _is(value, kind):
         hint = ""
         if kind == "str" and not isinstance(value, (list, tuple, Mapping)):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._options import type_problems, unknown_options
+from ansible_collections.homelab.gpu.plugins.module_utils._options import coerced, type_problems, unknown_options
 
 TEXT = {"type": "str"}
 SECRET = {"type": "str", "no_log": True}
@@ -26,6 +26,10 @@ NESTED = {"type": "list", "elements": "dict", "options": {"name": {"type": "str"
         (None, TEXT),
         (3, NUMBER),
         (3, {"type": "float"}),
+        # From the command line every value is text.
+        ("3", NUMBER),
+        ("-1.5", {"type": "float"}),
+        ("no", {"type": "bool"}),
         (True, {"type": "bool"}),
         ([], TEXTS),
         (["a"], TEXTS),
@@ -44,9 +48,9 @@ def test_right_types(value: Any, spec: dict[str, Any]) -> None:
     [
         (1.37, TEXT, "o is 1.37 (a number)", "make it text; put it in quotes: o: '1.37'"),
         (True, TEXT, "o is True (true or false)", "make it text; put it in quotes: o: 'true'"),
-        ("3", NUMBER, "o is '3' (text)", "make it a whole number"),
+        ("3.5", NUMBER, "o is '3.5' (text)", "make it a whole number"),
         (True, NUMBER, "o is True (true or false)", "make it a whole number"),
-        ("true", {"type": "bool"}, "o is 'true' (text)", "make it true or false"),
+        ("maybe", {"type": "bool"}, "o is 'maybe' (text)", "make it true or false"),
         ("a,b", TEXTS, "o is 'a,b' (text)", "make it a list"),
         ("a=b", {"type": "dict"}, "o is 'a=b' (text)", "make it a dictionary"),
         (["a"], {"type": "dict"}, "o is ['a'] (a list)", "make it a dictionary"),
@@ -56,7 +60,7 @@ def test_right_types(value: Any, spec: dict[str, Any]) -> None:
         ("presnt", CHOICE, "o is 'presnt'", "use one of present, absent; did you mean present?"),
         ([{"count": 1}], NESTED, "o[0] has no name", "add name"),
         ([{"name": "a", "cuont": 1}], NESTED, "o[0] has the unknown key cuont", "remove it; did you mean count?"),
-        ([{"name": "a", "count": "1"}], NESTED, "o[0].count is '1' (text)", "make it a whole number"),
+        ([{"name": "a", "count": "one"}], NESTED, "o[0].count is 'one' (text)", "make it a whole number"),
         (None, {"type": "str", "required": True}, "o is not set", "set o"),
     ],
 )
@@ -80,3 +84,11 @@ def test_a_long_value_is_cut() -> None:
 def test_unknown_option(name: str, fix: str) -> None:
     known = ["k3s_version", "k3s_server_tls_sans"]
     assert list(unknown_options([name, "k3s_version", "other_option"], ["k3s_"], known)) == [(name, fix)]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [("25", "int", 25), ("yes", "bool", True), ("2.5", "float", 2.5), ("25", "str", "25"), ("x", "int", "x"), (["1"], "int", ["1"])],
+)
+def test_coerced(value: Any, kind: str, expected: Any) -> None:
+    assert coerced(value, {"type": kind}) == expected
