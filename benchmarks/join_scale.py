@@ -25,8 +25,9 @@ def write_inventory(folder: Path, agents: Sequence[str]) -> Path:
     settings = folder / "group_vars"
     if not settings.is_symlink():
         settings.symlink_to(CHECKOUT / "inventories/lab/group_vars")
-    groups = {"k3s_server": [SERVER], "k3s_agent": list(agents)}
-    children = {name: {"hosts": dict.fromkeys(groups[name])} for name in groups}
+    # Tasks are delegated to the server, where inventory_hostname is still the other host's.
+    server = {SERVER: {"ansible_host": f"{{{{ lab.hosts['{SERVER}'].address }}}}"}}
+    children = {"k3s_server": {"hosts": server}, "k3s_agent": {"hosts": dict.fromkeys(agents)}}
     path = folder / "hosts.yml"
     path.write_text(yaml.safe_dump({"k3s_cluster": {"children": children}, "gpu_node": {"hosts": {}}}))
     return path
