@@ -7,6 +7,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,8 +19,10 @@ import (
 	"time"
 
 	containerdclient "github.com/containerd/containerd/v2/client"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -50,7 +53,9 @@ type Agent struct {
 	// ServerURL and Token are used to join.
 	ServerURL string
 	Token     token.Token
-	Group     *process.Group
+	// Local says that the server runs beside the agent and is still starting.
+	Local bool
+	Group *process.Group
 
 	dir     string
 	systemd bool
@@ -225,7 +230,11 @@ func (a *Agent) join(ctx context.Context) (supervisor.ClusterConfig, error) {
 		}
 		if text := err.Error(); text != last {
 			last = text
-			slog.Error("Failed to validate connection to cluster at "+a.ServerURL, "err", err)
+			level := slog.LevelError
+			if a.Local {
+				level = slog.LevelDebug
+			}
+			slog.Log(ctx, level, "Failed to validate connection to cluster at "+a.ServerURL, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -339,14 +348,15 @@ func (a *Agent) startNetwork(ctx context.Context, cluster supervisor.ClusterConf
 	return nil
 }
 
-// waitForKubelet returns when the kubelet is healthy and its node is in the API.
+// waitForKubelet returns when the kubelet is healthy, its node is in the API and has the configured labels.
 func (a *Agent) waitForKubelet(ctx context.Context) error {
 	client, err := a.client("kubelet")
 	if err != nil {
 		return err
 	}
 	web := &http.Client{Timeout: time.Second}
-	return until(ctx, func() error {
+	var node *corev1.Node
+	err = until(ctx, func() error {
 		answer, err := web.Get(kubeletHealth)
 		if err != nil {
 			return err
@@ -355,10 +365,36 @@ func (a *Agent) waitForKubelet(ctx context.Context) error {
 		if answer.StatusCode != http.StatusOK {
 			return fmt.Errorf("kubelet: %s", answer.Status)
 		}
-		_, err = client.CoreV1().Nodes().Get(ctx, a.Config.NodeName, metav1.GetOptions{})
+		node, err = client.CoreV1().Nodes().Get(ctx, a.Config.NodeName, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return fmt.Errorf("node %s is not registered yet", a.Config.NodeName)
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	patch, err := labelPatch(node.Labels, a.Config.NodeLabels)
+	if err != nil || patch == nil {
+		return err
+	}
+	if _, err := client.CoreV1().Nodes().Patch(ctx, a.Config.NodeName, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		slog.Warn("node-label was not applied to the registered node", "err", err)
+	}
+	return nil
+}
+
+// labelPatch adds what is configured to what a node has had since it registered, or is nil. Nothing is taken away.
+func labelPatch(have map[string]string, configured []string) ([]byte, error) {
+	labels := map[string]string{}
+	for _, text := range configured {
+		key, value, _ := strings.Cut(text, "=")
+		if current, ok := have[key]; !ok || current != value {
+			labels[key] = value
+		}
+	}
+	if len(labels) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels}})
 }

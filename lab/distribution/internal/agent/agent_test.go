@@ -80,3 +80,22 @@ func TestOpenLogStartsAnewWhenLarge(t *testing.T) {
 		}
 	}
 }
+
+func TestLabelPatch(t *testing.T) {
+	have := map[string]string{"a": "1", "kubernetes.io/hostname": "n"}
+	for name, tt := range map[string]struct {
+		configured []string
+		want       string
+	}{
+		"nothing configured": {nil, ""},
+		"nothing new":        {[]string{"a=1"}, ""},
+		"another value":      {[]string{"a=2"}, `{"metadata":{"labels":{"a":"2"}}}`},
+		"a new label":        {[]string{"a=1", "b=x=y"}, `{"metadata":{"labels":{"b":"x=y"}}}`},
+		"without a value":    {[]string{"b"}, `{"metadata":{"labels":{"b":""}}}`},
+	} {
+		got, err := labelPatch(have, tt.configured)
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%s: got %s, %v; want %s", name, got, err, tt.want)
+		}
+	}
+}

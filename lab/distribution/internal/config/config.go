@@ -253,13 +253,14 @@ func (c *Config) completeNode() error {
 	return nil
 }
 
+// readTokenFiles lets a file win over a token that is given directly, as K3s does.
 func (c *Config) readTokenFiles() error {
 	for _, t := range []struct {
 		name  string
 		value *string
 		file  string
 	}{{"token", &c.Token, c.TokenFile}, {"agent-token", &c.AgentToken, c.AgentTokenFile}} {
-		if *t.value != "" || t.file == "" {
+		if t.file == "" {
 			continue
 		}
 		v, err := token.ReadFile(t.file)

@@ -259,7 +259,7 @@ func TestTokenFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := load(t, Agent, "node-ip: 192.0.2.1\nserver: https://h\n", "token-file: "+file)
+	c := load(t, Agent, "node-ip: 192.0.2.1\nserver: https://h\ntoken: other\n", "token-file: "+file)
 	if err := c.Complete(); err != nil || c.Token != "secret" {
 		t.Errorf("got %q, %v", c.Token, err)
 	}

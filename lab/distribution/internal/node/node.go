@@ -73,9 +73,19 @@ func run(ctx context.Context, c *config.Config) error {
 		components.Stop(grace)
 		datastore.Stop(datastoreGrace)
 	}()
-	a := &agent.Agent{Config: c, Group: components, ServerURL: c.ServerURL}
-	ready := make(chan error, 2)
-	waiting := 1
+	a := &agent.Agent{Config: c, Group: components, ServerURL: c.ServerURL, Local: c.Role == config.Server}
+	ended := make(chan error, 2)
+	ready := make(chan struct{})
+	start := func(run func(context.Context) error, isReady bool) {
+		go func() {
+			err := run(ctx)
+			if err == nil && isReady {
+				close(ready)
+			}
+			ended <- err
+		}()
+	}
+	// As on K3s, a server is ready with its API, an agent with its node.
 	if c.Role == config.Server {
 		s := &server.Server{Config: c, Group: components, Datastore: datastore}
 		own, err := s.Prepare()
@@ -83,31 +93,37 @@ func run(ctx context.Context, c *config.Config) error {
 			return err
 		}
 		a.ServerURL, a.Token = server.URL(), own
-		waiting++
-		go func() { ready <- s.Start(ctx) }()
+		start(s.Start, true)
+		start(a.Run, false)
 	} else {
 		t, err := token.Parse(c.Token, token.NodeUser)
 		if err != nil {
 			return fmt.Errorf("token: %w", err)
 		}
 		a.Token = t
+		start(a.Run, true)
 	}
-	go func() { ready <- a.Run(ctx) }()
-	for range waiting {
-		if err := <-ready; err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-components.Failed():
 			return err
+		case err := <-datastore.Failed():
+			return err
+		case <-ready:
+			ready = nil
+			if err := notifier.ready(); err != nil {
+				slog.Warn("tell systemd", "err", err)
+			}
+			slog.Info(version.Program + " is up and running")
+		case err := <-ended:
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+			debug.FreeOSMemory() // starting takes several times the memory that staying up does
 		}
 	}
-	if err := notifier.ready(); err != nil {
-		slog.Warn("tell systemd", "err", err)
-	}
-	slog.Info(version.Program + " is up and running")
-	debug.FreeOSMemory() // starting takes several times the memory that staying up does
-	<-ctx.Done()
-	return nil
 }
 
 // notifier keeps the components from telling systemd that they are ready: etcd and kube-apiserver would.

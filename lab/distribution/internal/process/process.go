@@ -21,6 +21,7 @@ const (
 	minDelay   = time.Second
 	maxDelay   = 10 * time.Second
 	settledRun = 30 * time.Second
+	maxQuick   = 4
 	killWait   = 2 * time.Second
 )
 
@@ -40,14 +41,18 @@ type Group struct {
 	stop     chan struct{}
 	done     sync.WaitGroup
 	minDelay time.Duration
+	failed   chan error
 }
 
 // NewGroup makes an empty group.
 func NewGroup() *Group {
-	return &Group{running: map[string]*os.Process{}, stop: make(chan struct{}), minDelay: minDelay}
+	return &Group{running: map[string]*os.Process{}, stop: make(chan struct{}), minDelay: minDelay, failed: make(chan error, 1)}
 }
 
-// Start runs the component and starts it again whenever it ends, until the group is stopped.
+// Failed tells of a component that ended quickly several times in a row: it would never run.
+func (g *Group) Failed() <-chan error { return g.failed }
+
+// Start runs the component and starts it again whenever it ends, until the group is stopped or the component has failed.
 func (g *Group) Start(s Spec) {
 	g.done.Add(1)
 	go func() {
@@ -55,13 +60,25 @@ func (g *Group) Start(s Spec) {
 		// The kernel sends Pdeathsig when the thread that forked ends, so this thread must live as long as the component.
 		runtime.LockOSThread()
 		var delay time.Duration
+		quick := 0
 		for {
 			began := time.Now()
 			err := g.runOnce(s)
 			if errors.Is(err, errStopping) {
 				return
 			}
-			delay = nextDelay(g.minDelay, delay, time.Since(began))
+			ran := time.Since(began)
+			if quick++; ran >= settledRun {
+				quick = 1
+			}
+			if quick == maxQuick {
+				select {
+				case g.failed <- fmt.Errorf("%s ended %d times in a row: %w", s.Name, quick, err):
+				default: // another one failed first
+				}
+				return
+			}
+			delay = nextDelay(g.minDelay, delay, ran)
 			slog.Error("component ended, starting it again", "component", s.Name, "err", err, "after", delay)
 			select {
 			case <-g.stop:

@@ -99,11 +99,15 @@ func TestAKilledComponentIsStartedAgain(t *testing.T) {
 	}
 }
 
-func TestAComponentThatEndsByItselfIsStartedAgain(t *testing.T) {
+func TestAComponentThatNeverRunsHasFailed(t *testing.T) {
 	g := NewGroup()
 	output := component(t, g, Spec{Name: "ends"})
-	nextStart(t, output)
-	nextStart(t, output)
+	for range maxQuick {
+		nextStart(t, output)
+	}
+	if err := <-g.Failed(); !strings.Contains(err.Error(), "ends ended 4 times in a row: exit status 3") {
+		t.Errorf("got %v", err)
+	}
 	g.Stop(10 * time.Second)
 }
 
