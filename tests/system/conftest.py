@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 REPORTS = PROJECT / "junit"
-# Without its borders Molecule hands the output of its commands through as it comes
-ENVIRONMENT = {**os.environ, "MOLECULE_COMMAND_BORDERS": "false"}
+ENVIRONMENT = {
+    **os.environ,
+    # The commands of the environment that runs the tests, whether it is activated or not
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    # Without its borders Molecule hands the output of its commands through as it comes
+    "MOLECULE_COMMAND_BORDERS": "false",
+}
 
 
 class Shell:
@@ -37,7 +43,7 @@ class Shell:
         with self._capfd.disabled():
             print(f"\n$ {' '.join(command)} > {log.relative_to(PROJECT)}", flush=True)
         with log.open("w", encoding="utf-8") as output:
-            return subprocess.run(command, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+            return subprocess.run(command, cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
 
     def diagnose(self) -> None:
         if (PROJECT / ".lab" / "lab.json").exists():
