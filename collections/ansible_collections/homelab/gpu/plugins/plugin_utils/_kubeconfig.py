@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+import tempfile
 from typing import Any
 
 import yaml
 
-__all__ = ["EXTENSION", "destination_problem", "read_own", "rewrite"]
+__all__ = ["EXTENSION", "destination_problem", "read_own", "rewrite", "summary", "write"]
 
 # Marks a file as ours and remembers which cluster it leads to.
 EXTENSION = "homelab.gpu/cluster"
@@ -48,11 +51,13 @@ def read_own(path: str) -> str | None:
 
 def destination_problem(path: str) -> tuple[str, str] | None:
     """Why a kubeconfig cannot or must not be written there, and what to do."""
+    if not os.path.isabs(path):
+        return f"k3s_kubeconfig {path} is a relative path", "write it from / or ~ on"
     if os.path.isdir(path):
         return f"k3s_kubeconfig {path} is a directory", "name a file in it"
     if os.path.lexists(path) and read_own(path) is None:
         return f"k3s_kubeconfig {path} exists and was not written by this collection", "choose another path, or move that file away"
-    parent = os.path.dirname(os.path.abspath(path))
+    parent = os.path.dirname(path)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent):
@@ -60,3 +65,37 @@ def destination_problem(path: str) -> tuple[str, str] | None:
     if not os.access(parent, os.W_OK | os.X_OK):
         return f"k3s_kubeconfig {path} cannot be written: {parent} is not writable for this user", "choose a writable directory"
     return None
+
+
+def summary(content: str) -> str:
+    """What may be shown of a kubeconfig of ours: where it leads to, and a mark that moves with the credentials."""
+    config = yaml.safe_load(content)
+    # An excerpt of a hash of keys and certificates tells nothing about them.
+    mark = hashlib.sha256(content.encode("utf-8")).hexdigest()[:8]
+    cluster = config["clusters"][0]
+    return f"{cluster['name']}: {cluster['cluster']['server']}, cluster {cluster['cluster']['extensions'][0]['extension']['uid']}, mode 0600, mark {mark}\n"
+
+
+def write(path: str, content: str, *, check_mode: bool) -> str | None:
+    """Bring the file to this content and mode 0600. Returns what was there before if that was anything else."""
+    before = ""
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as stream:
+            present = stream.read()
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if (present, mode) == (content, 0o600):
+            return None
+        before = summary(present).replace("mode 0600", f"mode {mode:04o}")
+    if check_mode:
+        return before
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    # mkstemp makes it readable to its owner alone.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    return before

@@ -11,7 +11,6 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.homelab.gpu.plugins.filter.api_url import api_url
 from ansible_collections.homelab.gpu.plugins.filter.artifact_destinations import artifact_destinations
-from ansible_collections.homelab.gpu.plugins.filter.kubeconfig_for import kubeconfig_for
 from ansible_collections.homelab.gpu.plugins.filter.node_plan import node_plan
 from ansible_collections.homelab.gpu.plugins.filter.registration_labels import registration_labels
 
@@ -50,13 +49,6 @@ def test_artifact_destinations() -> None:
 def test_a_bundle_goes_to_no_host() -> None:
     with pytest.raises(AnsibleFilterError, match="kind bundle"):
         artifact_destinations([artifact("bundle", "b.tar")], binary="/b", images_dir="/i")
-
-
-@pytest.mark.parametrize("text", ["", "secret: [", "clusters: []\nsecret: x"])
-def test_a_broken_kubeconfig_is_not_quoted(text: str) -> None:
-    with pytest.raises(AnsibleFilterError) as caught:
-        kubeconfig_for(text, server="https://192.0.2.1:6443", name="n", cluster_uid="u")
-    assert "secret" not in str(caught.value)
 
 
 def test_registration_labels_of_a_list() -> None:
