@@ -42,6 +42,7 @@ import (
 const (
 	passwordFile  = "/etc/rancher/node/password"
 	joinPause     = 2 * time.Second
+	quietStart    = 30 * time.Second
 	pollPause     = 200 * time.Millisecond
 	maxLog        = 50 << 20
 	kubeletHealth = "http://127.0.0.1:10248/healthz"
@@ -53,7 +54,7 @@ type Agent struct {
 	// ServerURL and Token are used to join.
 	ServerURL string
 	Token     token.Token
-	// Local says that the server runs beside the agent and is still starting.
+	// Local says that the server runs beside the agent and is started at the same time.
 	Local bool
 	Group *process.Group
 
@@ -222,19 +223,15 @@ func (a *Agent) join(ctx context.Context) (supervisor.ClusterConfig, error) {
 	}
 	node := join.Node{Name: a.Config.NodeName, IP: a.Config.NodeIP, Password: password}
 	last := ""
-	pause := pollPause
+	began, pause := time.Now(), pollPause
 	for {
 		cluster, err := a.tryJoin(ctx, node)
 		if err == nil {
 			return cluster, nil
 		}
-		if text := err.Error(); text != last {
+		if text := err.Error(); text != last && (!a.Local || time.Since(began) > quietStart) {
 			last = text
-			level := slog.LevelError
-			if a.Local {
-				level = slog.LevelDebug
-			}
-			slog.Log(ctx, level, "Failed to validate connection to cluster at "+a.ServerURL, "err", err)
+			slog.Error("Failed to validate connection to cluster at "+a.ServerURL, "err", err)
 		}
 		select {
 		case <-ctx.Done():
