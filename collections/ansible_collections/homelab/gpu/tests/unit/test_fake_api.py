@@ -234,10 +234,13 @@ def test_a_watch_tells_everything_since_a_list(client: Client, namespace: str) -
 def test_a_watch_from_a_version_too_old_is_told_so(client: Client) -> None:
     """Real servers answer by an event, or refuse the request."""
     try:
-        (event,) = client.stream(MAPS.path("kube-system"), {"resourceVersion": "1", "timeoutSeconds": 1}, timeout=5)
+        event, *further = client.stream(MAPS.path("kube-system"), {"resourceVersion": "1", "timeoutSeconds": 1}, timeout=5)
     except ApiError as error:
         code = error.status
     else:
+        if event["type"] == "ADDED" and KUBECONFIG:
+            pytest.skip("this cluster is so young that nothing has been compacted: it still knows its first version")
+        assert further == []
         assert event["type"] == "ERROR"
         code = event["object"]["code"]
     assert code == 410
