@@ -159,13 +159,24 @@ func TestUserTemplate(t *testing.T) {
 }
 
 func TestWrite(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("makes containerd's folder in /run")
+	}
 	dir := t.TempDir()
-	text, err := Render(Settings{DataDir: dir}, "")
-	if err != nil {
+	s := Settings{DataDir: dir, Runc: "/runc"}
+	path, err := Write(s)
+	if err != nil || path != filepath.Join(dir, "agent/etc/containerd/config.toml") {
+		t.Fatalf("%s, %v", path, err)
+	}
+	if err := os.WriteFile(filepath.Join(Dir(dir), userTemplate), []byte("# mine\n{{ template \"base\" . }}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(text), "<no value>") {
-		t.Errorf("%s", text)
+	if _, err := Write(s); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || !strings.HasPrefix(string(b), "# mine\n") || !strings.Contains(string(b), `BinaryName = "/runc"`) {
+		t.Errorf("%s, %v", b, err)
 	}
 }
 
