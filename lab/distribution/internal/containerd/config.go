@@ -127,7 +127,7 @@ func Render(s Settings, user string) ([]byte, error) {
 // Write renders the configuration into its place and returns the path.
 func Write(s Settings) (string, error) {
 	dir := Dir(s.DataDir)
-	for _, d := range []string{filepath.Join(dir, "certs.d"), CNIDir(s.DataDir), state} {
+	for _, d := range []string{filepath.Join(dir, "certs.d"), CNIDir(s.DataDir)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return "", err
 		}
