@@ -48,6 +48,9 @@ from lab.hosts.identity import (
 
 READY_SECONDS = 120
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+# All hosts share those of the machine's root: a node takes about 20, and without one its systemd or kubelet ends. The usual 128 are enough for 6 nodes.
+WANTED_INOTIFY_INSTANCES = 8192
 
 
 @dataclass
@@ -159,7 +162,12 @@ def other_labs(lab: Lab) -> list[dict[str, Any]]:
 def machine_before() -> dict[str, Any]:
     """What the first lab changes or adds on the machine, as it was before."""
     absent = [str(path) for path in own.MACHINE_FOLDERS if not path.exists()]
-    return {"ip_forward": IP_FORWARD.read_text(encoding="ascii").strip(), "netavark_chains": ":NETAVARK" in run_text("iptables-save"), "absent": absent}
+    return {
+        "ip_forward": IP_FORWARD.read_text(encoding="ascii").strip(),
+        "inotify_instances": INOTIFY_INSTANCES.read_text(encoding="ascii").strip(),
+        "netavark_chains": ":NETAVARK" in run_text("iptables-save"),
+        "absent": absent,
+    }
 
 
 def claim(lab: Lab, hosts: Sequence[str], image: host_image.Image) -> dict[str, Any]:
@@ -183,6 +191,8 @@ def claim(lab: Lab, hosts: Sequence[str], image: host_image.Image) -> dict[str, 
             folder.mkdir(mode=0o700, exist_ok=True)
         if not (lab.run_root / "machine.json").exists():
             write(lab.run_root / "machine.json", json.dumps(machine_before()) + "\n", 0o600)
+        if int(INOTIFY_INSTANCES.read_text(encoding="ascii")) < WANTED_INOTIFY_INSTANCES:
+            INOTIFY_INSTANCES.write_text(f"{WANTED_INOTIFY_INSTANCES}\n", encoding="ascii")
         write(lab.record, json.dumps(record, indent=2) + "\n", 0o600)
     return record
 
@@ -551,6 +561,8 @@ def leave_machine(lab: Lab) -> None:
         bridges = [path for path in Path("/sys/class/net").iterdir() if (path / "bridge").is_dir()]
         if machine["ip_forward"] == "0" and not bridges:
             IP_FORWARD.write_text("0\n", encoding="ascii")
+        if INOTIFY_INSTANCES.read_text(encoding="ascii").strip() == str(WANTED_INOTIFY_INSTANCES):
+            INOTIFY_INSTANCES.write_text(f"{machine.get('inotify_instances', WANTED_INOTIFY_INSTANCES)}\n", encoding="ascii")
         machine_file.unlink()
     for folder in (lab.run_root, lab.state_root):
         # Somebody may have mounted a disk there

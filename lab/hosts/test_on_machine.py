@@ -84,7 +84,7 @@ class MachineState:
     mounts: list[str]
     cgroups: list[str]
     folders: list[str]
-    forwarding: str
+    settings: list[str]
     labs: dict[str, str]
 
     @classmethod
@@ -98,7 +98,7 @@ class MachineState:
             [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()],
             [str(path) for path in [*Path("/sys/fs/cgroup").glob("*/"), *Path("/sys/fs/cgroup").glob("*/*/")]],
             [str(path) for folder in ("/run", "/var/lib", "/dev/shm") for path in Path(folder).iterdir()],
-            Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii").strip(),
+            [f"{name}: " + Path(f"/proc/sys/{name}").read_text(encoding="ascii") for name in ("net/ipv4/ip_forward", "fs/inotify/max_user_instances")],
             {record["id"]: record["subnet"] for record in records},
         )
 
@@ -112,7 +112,7 @@ class MachineState:
             "mounts": {path for path in self.mounts if not any(text in path for text in foreign)},
             "cgroups": {path for path in self.cgroups if not any(text in path for text in foreign)},
             "folders": set(self.folders),
-            "forwarding": {self.forwarding},
+            "settings": set(self.settings),
         }
 
 
@@ -121,7 +121,7 @@ def differences(before: MachineState, after: MachineState) -> dict[str, set[str]
     others = {**before.labs, **after.labs}
     old, new = before.without(others), after.without(others)
     if bool(before.labs) != bool(after.labs):
-        for shared in ("rules", "cgroups", "folders", "forwarding"):
+        for shared in ("rules", "cgroups", "folders", "settings"):
             del old[shared], new[shared]
     return {name: values ^ new[name] for name, values in old.items() if values != new[name]}
 
