@@ -72,6 +72,10 @@ options:
         description: Octal mode as text.
         type: str
         default: '0600'
+      remove_if_empty:
+        description: Remove the file if O(secret_files[].content) is empty.
+        type: bool
+        default: false
       shown_keys:
         description: Keys at the beginning of a line whose values may be shown in a diff, with the lines that follow.
         type: list
@@ -295,7 +299,10 @@ class HostFiles:
         for entry in params["files"]:
             self.file(entry["path"], entry["content"], entry["mode"])
         for entry in params["secret_files"]:
-            self.file(entry["path"], entry["content"], entry["mode"], shown_keys=entry["shown_keys"])
+            if entry["remove_if_empty"] and not entry["content"]:
+                self.absence(entry["path"])
+            else:
+                self.file(entry["path"], entry["content"], entry["mode"], shown_keys=entry["shown_keys"])
         for entry in params["links"]:
             self.link(entry["path"], entry["target"], unless_command=entry["unless_command"])
         for path in params["absent"]:
@@ -321,6 +328,7 @@ def argument_spec() -> dict[str, Any]:
                 "path": path,
                 "content": {"type": "str", "required": True, "no_log": True},
                 "mode": {"type": "str", "default": "0600"},
+                "remove_if_empty": {"type": "bool", "default": False},
                 "shown_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             },
         },

@@ -69,6 +69,15 @@ def test_a_secret_is_nowhere_in_the_result(tmp_path: Path, run_host_module: Run)
     assert "s3cret" not in str(result)
 
 
+def test_an_empty_secret_is_removed_only_where_that_is_wanted(tmp_path: Path, run_host_module: Run) -> None:
+    path = tmp_path / "token"
+    path.write_text("old", encoding="utf-8")
+    gone = {"path": str(path), "content": "", "remove_if_empty": True}
+    assert what(run_host_module("host_files", secret_files=[gone])) == [("token", "removed")]
+    assert run_host_module("host_files", secret_files=[gone])["changed"] is False
+    assert what(run_host_module("host_files", secret_files=[{**gone, "remove_if_empty": False}])) == [("token", "created")]
+
+
 def test_drift_is_mended(tmp_path: Path, run_host_module: Run) -> None:
     options = {**wanted(tmp_path), "absent": []}
     run_host_module("host_files", **options)
