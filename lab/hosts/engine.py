@@ -546,12 +546,14 @@ def leave_machine(lab: Lab) -> None:
     machine_file = lab.run_root / "machine.json"
     machine = read_json(machine_file)
     if machine:
-        if not machine["netavark_chains"] and shutil.which("iptables-save"):
+        # An earlier revision noted less
+        absent = machine.get("absent", [])
+        if not machine.get("netavark_chains", True) and shutil.which("iptables-save"):
             own.remove_netavark_base()
-        if str(own.ADDRESS_LIST.parent) in machine["absent"] and not own.containers_run():
+        if str(own.ADDRESS_LIST.parent) in absent and not own.containers_run():
             # podman's list of the addresses that running containers have
             shutil.rmtree(own.ADDRESS_LIST, ignore_errors=True)
-        for path in map(Path, machine["absent"]):
+        for path in map(Path, absent):
             # Somebody else may have put something into one since
             if path.is_dir() and not any(path.iterdir()):
                 if own.is_mounted(path):
@@ -559,7 +561,7 @@ def leave_machine(lab: Lab) -> None:
                     run_text("umount", str(path))
                 path.rmdir()
         bridges = [path for path in Path("/sys/class/net").iterdir() if (path / "bridge").is_dir()]
-        if machine["ip_forward"] == "0" and not bridges:
+        if machine.get("ip_forward") == "0" and not bridges:
             IP_FORWARD.write_text("0\n", encoding="ascii")
         if INOTIFY_INSTANCES.read_text(encoding="ascii").strip() == str(WANTED_INOTIFY_INSTANCES):
             INOTIFY_INSTANCES.write_text(f"{machine.get('inotify_instances', WANTED_INOTIFY_INSTANCES)}\n", encoding="ascii")

@@ -1,0 +1,36 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.hosts import engine
+from lab.hosts.identity import Lab
+
+RAISED = str(engine.WANTED_INOTIFY_INSTANCES)
+
+
+@pytest.mark.parametrize(
+    ("record", "instances", "expected"),
+    [
+        pytest.param({"ip_forward": "1", "netavark_chains": True, "absent": [], "inotify_instances": "128"}, RAISED, "128", id="set back"),
+        pytest.param({"ip_forward": "1", "netavark_chains": True, "absent": [], "inotify_instances": "128"}, "65536", "65536", id="set by somebody else since"),
+        pytest.param({"ip_forward": "1", "netavark_chains": True}, RAISED, RAISED, id="record of an earlier revision"),
+    ],
+)
+def test_last_lab_sets_the_machine_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, object], instances: str, expected: str) -> None:
+    setting = tmp_path / "max_user_instances"
+    setting.write_text(f"{instances}\n")
+    monkeypatch.setattr(engine, "INOTIFY_INSTANCES", setting)
+    lab = Lab("0123abcd", None, state_root=tmp_path / "state", run_root=tmp_path / "run")
+    lab.run_root.mkdir()
+    (lab.run_root / "machine.json").write_text(json.dumps(record))
+
+    engine.leave_machine(lab)
+
+    assert setting.read_text().strip() == expected
+    assert not lab.run_root.exists()
