@@ -169,7 +169,7 @@ def conditions(result: Mapping[str, Any]) -> str:
     cores, load = result["cores"], result["load_before"]
     if load > cores / 2:
         return f"Taken on {cores} cores that were **not idle** (load {load:.1f} before the start): seconds are worse than on idle ones, ratios uncertain."
-    return f"Taken on {cores} idle cores: load {load:.1f} before the start."
+    return f"Started on {cores} idle cores (load {load:.1f} before the start); what else began later was not watched."
 
 
 def section_of(name: str, result: Mapping[str, Any], reasons: Sequence[Mapping[str, str]]) -> str:
