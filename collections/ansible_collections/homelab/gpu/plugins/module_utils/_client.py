@@ -4,8 +4,7 @@
 
 # Private to this collection: it may change at any time, without notice.
 #
-# Authentication and transport are those of the "kubernetes" package, everything above is plain JSON. The package is imported
-# inside functions: importing it costs more than the requests of most calls, and its typed client more than a second.
+# Plain JSON over one connection: how to get one is the matter of _connection.py.
 
 from __future__ import annotations
 
@@ -13,37 +12,15 @@ import contextlib
 import dataclasses
 import email.utils
 import json
-import logging
-import os
-import socket
 import ssl
-import sys
 import time
 import typing as t
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, KubeError, Unreachable, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource, builtin
 
-if t.TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
-
-__all__ = ["Client", "KindNotServed", "Page", "Stream", "connect", "connection_settings", "open_client", "protect"]
-
-_ENVIRONMENT = {
-    "kubeconfig": "K8S_AUTH_KUBECONFIG",
-    "context": "K8S_AUTH_CONTEXT",
-    "host": "K8S_AUTH_HOST",
-    "api_key": "K8S_AUTH_API_KEY",
-    "validate_certs": "K8S_AUTH_VERIFY_SSL",
-    "ca_cert": "K8S_AUTH_SSL_CA_CERT",
-    "client_cert": "K8S_AUTH_CERT_FILE",
-    "client_key": "K8S_AUTH_KEY_FILE",
-    "proxy": "K8S_AUTH_PROXY",
-}
-# Any of these says which cluster is meant
-_TARGETS = ("kubeconfig", "host", "in_cluster")
-_SECRET_KEYS = frozenset({"token", "password", "client-key-data", "client-certificate-data", "id-token", "refresh-token", "access-token", "client-secret"})
+__all__ = ["Client", "KindNotServed", "Page", "Stream", "pause_before_retry"]
 
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
@@ -350,164 +327,3 @@ def pause_before_retry(error: KubeError, attempt: int) -> float:
     """Seconds: what the server asked for, else a growing pause."""
     asked = getattr(error, "retry_after", None)
     return min(asked if asked is not None else 0.05 * 2**attempt, _LONGEST_PAUSE)
-
-
-def connection_settings(params: t.Mapping[str, t.Any], environ: t.Mapping[str, str]) -> dict[str, t.Any]:
-    """The options that decide the connection. A task that names its cluster is not touched by the environment."""
-    settings: dict[str, t.Any] = {name: params.get(name) for name in (*_ENVIRONMENT, "in_cluster")}
-    if not any(settings[name] for name in _TARGETS):
-        for name, variable in _ENVIRONMENT.items():
-            if settings[name] is None and environ.get(variable):
-                settings[name] = environ[variable]
-    if isinstance(settings["validate_certs"], str):
-        from ansible.module_utils.parsing.convert_bool import boolean
-
-        try:
-            settings["validate_certs"] = boolean(settings["validate_certs"])
-        except TypeError as error:
-            raise ClientConfigError(f"K8S_AUTH_VERIFY_SSL is {settings['validate_certs']!r}; set it to true or false") from error
-    if not any(settings[name] for name in _TARGETS):
-        default: str = environ.get("KUBECONFIG") or os.path.join(environ.get("HOME", "~"), ".kube", "config")
-        if not any(os.path.exists(os.path.expanduser(part)) for part in default.split(os.pathsep)):
-            raise ClientConfigError(
-                "which cluster is meant? Set kubeconfig (or host and api_key, or in_cluster=true); "
-                f"there is no {default} and none of K8S_AUTH_KUBECONFIG and K8S_AUTH_HOST is set"
-            )
-        settings["kubeconfig"] = default
-    if settings["in_cluster"] and (settings["kubeconfig"] or settings["host"]):
-        raise ClientConfigError("in_cluster=true excludes kubeconfig and host; give one of them")
-    if bool(settings["client_cert"]) != bool(settings["client_key"]):
-        missing = "client_key" if settings["client_cert"] else "client_cert"
-        raise ClientConfigError(f"client_cert and client_key belong together: {missing} is missing")
-    for name in ("ca_cert", "client_cert", "client_key"):
-        file = settings[name]
-        if file and not os.path.isfile(os.path.expanduser(file)):
-            raise ClientConfigError(f"{name}: there is no file {file}")
-    host = settings["host"]
-    if host and (urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname):
-        raise ClientConfigError(f"host is {host!r}; write it as https://NAME:PORT")
-    return settings
-
-
-class _LastError(logging.Handler):
-    """The kubernetes package only logs why an exec credential plugin failed."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
-
-
-def _load_kubeconfig(kubeconfig: t.Any, context: str | None) -> t.Any:
-    from kubernetes import config
-
-    inline = isinstance(kubeconfig, t.Mapping)
-    path = "" if inline else os.path.expanduser(str(kubeconfig))
-    source = "kubeconfig (inline)" if inline else f"kubeconfig {path}"
-    if not inline and not any(os.path.isfile(part) for part in path.split(os.pathsep)):
-        raise ClientConfigError(f"kubeconfig: there is no file {path}")
-    heard = _LastError()
-    logging.getLogger().addHandler(heard)
-    try:
-        if inline:
-            client = config.new_client_from_config_dict(dict(kubeconfig), context=context, persist_config=False)
-        else:
-            client = config.new_client_from_config(config_file=path, context=context, persist_config=False)
-    except Exception as error:  # the loader lets through whatever its YAML, base64 and file handling raise
-        used = f"{source} with context {context}" if context else source
-        raise ClientConfigError(f"{used} cannot be used, check that it is a complete kubeconfig: {error}") from error
-    finally:
-        logging.getLogger().removeHandler(heard)
-    configuration = client.configuration
-    if heard.text and not configuration.api_key and not configuration.cert_file:
-        raise ClientConfigError(f"{source}: its exec credential plugin gave no credentials: {heard.text}")
-    return client
-
-
-def _keepalive() -> list[tuple[int, int, int]]:
-    """A server that vanished without a word, with its host for example, is noticed within seconds, even by a silent watch."""
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_KEEPIDLE", 3), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
-
-
-def open_client(settings: t.Mapping[str, t.Any]) -> Client:
-    """A client for checked settings; nothing is sent yet."""
-    try:
-        from kubernetes.client.api_client import ApiClient
-        from kubernetes.client.configuration import Configuration
-    except ImportError as error:
-        raise ClientConfigError(
-            f"the Python package kubernetes cannot be imported ({error}); install it for the Python that runs this module, {sys.executable}, "
-            "with `pip install kubernetes`, or set ansible_python_interpreter to a Python that has it"
-        ) from error
-
-    if settings["kubeconfig"]:
-        configuration = _load_kubeconfig(settings["kubeconfig"], settings["context"]).configuration
-    else:
-        configuration = Configuration()
-        if settings["in_cluster"]:
-            from kubernetes import config
-
-            try:
-                config.load_incluster_config(client_configuration=configuration)
-            except config.ConfigException as error:
-                raise ClientConfigError(f"in_cluster=true, but this is not a pod with a service account: {error}") from error
-    if settings["host"]:
-        configuration.host = settings["host"]
-    if settings["api_key"]:
-        configuration.refresh_api_key_hook = None
-        # Releases of the package differ in the key they look up
-        for key in ("BearerToken", "authorization"):
-            configuration.api_key[key] = f"Bearer {settings['api_key']}"
-    if settings["validate_certs"] is not None:
-        configuration.verify_ssl = settings["validate_certs"]
-    for option, attribute in (("ca_cert", "ssl_ca_cert"), ("client_cert", "cert_file"), ("client_key", "key_file")):
-        if settings[option]:
-            setattr(configuration, attribute, os.path.expanduser(settings[option]))
-    if settings["proxy"]:
-        configuration.proxy = settings["proxy"]
-    if not configuration.verify_ssl:
-        import urllib3
-
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-
-    def headers() -> dict[str, str]:
-        return {auth["key"]: auth["value"] for auth in configuration.auth_settings().values() if auth["in"] == "header" and auth["value"]}
-
-    try:
-        transport = ApiClient(configuration=configuration).rest_client.pool_manager
-    except (OSError, ValueError) as error:
-        raise ClientConfigError(f"the TLS or proxy settings cannot be used: {error}") from error
-    # Not every supported release of the package hands on its socket_options
-    transport.connection_pool_kw["socket_options"] = _keepalive()
-    return Client(transport, configuration.host, headers)
-
-
-def connect(module: AnsibleModule) -> Client:
-    """The client that a module's options ask for."""
-    settings = connection_settings(module.params, os.environ)
-    if settings["api_key"]:
-        module.no_log_values.add(settings["api_key"])
-    return open_client(settings)
-
-
-def protect(module: AnsibleModule) -> None:
-    """Keeps the secrets of an inline kubeconfig out of every output; the first thing a module does."""
-    module.no_log_values.update(_secrets_in(module.params["kubeconfig"]))
-
-
-def _secrets_in(node: t.Any) -> t.Iterator[str]:
-    if isinstance(node, t.Mapping):
-        for key, value in node.items():
-            if key in _SECRET_KEYS and isinstance(value, str) and value:
-                yield value
-            else:
-                yield from _secrets_in(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _secrets_in(value)

@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 import typing as t
 
-if t.TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
-
 __all__ = [
     "ApiError",
     "ApplyConflict",
@@ -21,7 +18,6 @@ __all__ = [
     "Unreachable",
     "WaitFailed",
     "WrongCluster",
-    "fail_module",
 ]
 
 _SCHEMA_ERROR = "failed to create typed patch object"
@@ -125,10 +121,3 @@ class ApplyConflict(KubeError):
             causes=error.causes,
             conflicts=[{"manager": manager, "fields": sorted(fields)} for manager, fields in sorted(self.managers.items())],
         )
-
-
-def fail_module(module: AnsibleModule, error: KubeError, **result: t.Any) -> t.NoReturn:
-    """The one way in which our modules end with an error."""
-    result.update(error.data)
-    module.fail_json(msg=str(error), **result)
-    raise AssertionError("fail_json returned")

@@ -3,15 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change at any time, without notice.
-# The twins of these specs are the documentation fragments of the same names.
+# The twin of each spec is the documentation fragment of the same name.
 
 from __future__ import annotations
 
 import typing as t
 
-__all__ = ["KUBECONFIG", "with_kubeconfig"]
+__all__ = ["KUBECONFIG"]
 
-# doc_fragments/_kubeconfig.py. Environment variables are read in _client.py, which knows when they must not count.
+# doc_fragments/_kubeconfig.py. Environment variables are read in _connection.py, which knows when they must not count.
 KUBECONFIG: dict[str, dict[str, t.Any]] = {
     "kubeconfig": {"type": "raw"},
     "context": {"type": "str"},
@@ -25,8 +25,3 @@ KUBECONFIG: dict[str, dict[str, t.Any]] = {
     "in_cluster": {"type": "bool", "default": False},
     "cluster_uid": {"type": "str"},
 }
-
-
-def with_kubeconfig(**options: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    """The argument spec of a cluster module: the connection options and its own."""
-    return {**KUBECONFIG, **options}

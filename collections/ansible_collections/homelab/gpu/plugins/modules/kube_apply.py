@@ -189,13 +189,10 @@ causes:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.homelab.gpu.plugins.module_utils._apply import Applier, Change, diff_of
-from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import collect, in_order, secret_values, without_secrets
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError, fail_module
-from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 
 
 def outcome(change: Change) -> dict[str, t.Any]:
@@ -208,63 +205,53 @@ def outcome(change: Change) -> dict[str, t.Any]:
     }
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec=with_kubeconfig(
-            definitions={"type": "list", "elements": "raw", "default": []},
-            src={"type": "list", "elements": "path", "default": []},
-            namespace={"type": "str", "default": "default"},
-            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
-            field_manager={"type": "str", "default": "homelab.gpu"},
-            force_conflicts={"type": "bool", "default": False},
-            wait={"type": "bool", "default": False},
-            timeout_seconds={"type": "int", "default": 120},
-        ),
-        supports_check_mode=True,
-        # Keeps Secrets and an inline kubeconfig out of the system log
-        no_log=True,
+def apply(call: Call) -> None:
+    params = call.params
+    given = params["definitions"]
+    call.secrets.update(value for value in secret_values(given) if len(value) > 3)
+    call.shown_params = {**params, "definitions": [without_secrets(body) if isinstance(body, dict) else body for body in given]}
+    if params["timeout_seconds"] < 1:
+        raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
+    if not params["field_manager"] or len(params["field_manager"]) > 128:
+        raise InputError("field_manager has to be 1 to 128 characters long")
+    definitions = in_order(collect(given, params["src"]))
+    applier = Applier(
+        call.cluster(),
+        namespace=params["namespace"],
+        field_manager=params["field_manager"],
+        force_conflicts=params["force_conflicts"],
+        dry_run=call.check_mode,
+        deletion_seconds=params["timeout_seconds"] if params["wait"] else 0.0,
     )
-    protect(module)
-    params = module.params
-    module.no_log_values.update(value for value in secret_values(params["definitions"]) if len(value) > 3)
+    work = applier.present if params["state"] == "present" else applier.absent
     changes: list[Change] = []
-    extra: dict[str, t.Any] = {}
-
-    def result() -> dict[str, t.Any]:
-        shown = {**params, "definitions": [without_secrets(body) if isinstance(body, dict) else body for body in params["definitions"]]}
-        return {
-            "changed": any(change.changed for change in changes),
-            "results": [outcome(change) for change in changes],
-            "diff": diff_of(changes),
-            "invocation": {"module_args": shown},
-            **extra,
-        }
-
     try:
-        if params["timeout_seconds"] < 1:
-            raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
-        if not params["field_manager"] or len(params["field_manager"]) > 128:
-            raise InputError("field_manager has to be 1 to 128 characters long")
-        definitions = in_order(collect(params["definitions"], params["src"]))
-        client = connect(module)
-        client.require_cluster(params["cluster_uid"])
-        applier = Applier(
-            client,
-            namespace=params["namespace"],
-            field_manager=params["field_manager"],
-            force_conflicts=params["force_conflicts"],
-            dry_run=module.check_mode,
-            deletion_seconds=params["timeout_seconds"] if params["wait"] else 0.0,
-        )
-        work = applier.present if params["state"] == "present" else applier.absent
         for change in work(definitions):
             changes.append(change)
-        if params["wait"] and not module.check_mode:
-            done = applier.wait(changes, "ready" if params["state"] == "present" else "gone", params["timeout_seconds"])
-            extra = {"waited_seconds": done.waited_seconds, "transitions": done.transitions}
-    except KubeError as error:
-        fail_module(module, error, **result())
-    module.exit_json(**result())
+    finally:
+        call.result.update(changed=any(change.changed for change in changes), results=[outcome(change) for change in changes], diff=diff_of(changes))
+    if params["wait"] and not call.check_mode:
+        done = applier.wait(changes, "ready" if params["state"] == "present" else "gone", params["timeout_seconds"])
+        call.result.update(waited_seconds=done.waited_seconds, transitions=done.transitions)
+
+
+MODULE = ClusterModule(
+    apply,
+    {
+        "definitions": {"type": "list", "elements": "raw", "default": []},
+        "src": {"type": "list", "elements": "path", "default": []},
+        "namespace": {"type": "str", "default": "default"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "field_manager": {"type": "str", "default": "homelab.gpu"},
+        "force_conflicts": {"type": "bool", "default": False},
+        "wait": {"type": "bool", "default": False},
+        "timeout_seconds": {"type": "int", "default": 120},
+    },
+)
+
+
+def main() -> None:
+    MODULE.main()
 
 
 if __name__ == "__main__":

@@ -108,11 +108,9 @@ causes:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, connect, protect
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, fail_module
-from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError
 
 
 def read(client: Client, query: dict[str, t.Any]) -> list[dict[str, t.Any]]:
@@ -144,44 +142,43 @@ def check(queries: list[dict[str, t.Any]]) -> None:
             raise InputError(f"queries[{index}]: name excludes label_selectors and field_selectors; give one of them")
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec=with_kubeconfig(
-            queries={
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "kind": {"type": "str", "required": True},
-                    "api_version": {"type": "str"},
-                    "namespace": {"type": "str"},
-                    "name": {"type": "str"},
-                    "label_selectors": {"type": "list", "elements": "str"},
-                    "field_selectors": {"type": "list", "elements": "str"},
-                },
-            },
-        ),
-        supports_check_mode=True,
-        # Keeps an inline kubeconfig out of the system log
-        no_log=True,
-    )
-    protect(module)
+def info(call: Call) -> None:
     results: list[list[dict[str, t.Any]]] = []
     not_served: list[int] = []
-    try:
-        check(module.params["queries"])
-        client = connect(module)
-        client.require_cluster(module.params["cluster_uid"])
-        for index, query in enumerate(module.params["queries"]):
-            try:
-                results.append(read(client, query))
-            except KindNotServed:
-                results.append([])
-                not_served.append(index)
-        uid = client.cluster_uid()
-    except KubeError as error:
-        fail_module(module, error)
-    module.exit_json(changed=False, results=results, cluster_uid=uid, not_served=not_served)
+    queries = call.params["queries"]
+    check(queries)
+    client = call.cluster()
+    for index, query in enumerate(queries):
+        try:
+            results.append(read(client, query))
+        except KindNotServed:
+            results.append([])
+            not_served.append(index)
+    call.result.update(results=results, cluster_uid=client.cluster_uid(), not_served=not_served)
+
+
+MODULE = ClusterModule(
+    info,
+    {
+        "queries": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "kind": {"type": "str", "required": True},
+                "api_version": {"type": "str"},
+                "namespace": {"type": "str"},
+                "name": {"type": "str"},
+                "label_selectors": {"type": "list", "elements": "str"},
+                "field_selectors": {"type": "list", "elements": "str"},
+            },
+        },
+    },
+)
+
+
+def main() -> None:
+    MODULE.main()
 
 
 if __name__ == "__main__":

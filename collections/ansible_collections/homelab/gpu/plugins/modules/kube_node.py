@@ -166,62 +166,53 @@ causes:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import KubeError, fail_module
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
 from ansible_collections.homelab.gpu.plugins.module_utils._node import check_wishes, hold_nodes
-from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec=with_kubeconfig(
-            nodes={
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "labels": {"type": "dict"},
-                    "annotations": {"type": "dict"},
-                    "taints": {
-                        "type": "list",
-                        "elements": "dict",
-                        "options": {
-                            "key": {"type": "str", "required": True, "no_log": False},
-                            "value": {"type": "str"},
-                            "effect": {"type": "str", "choices": ["NoSchedule", "PreferNoSchedule", "NoExecute"]},
-                            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-                        },
-                    },
-                    "unschedulable": {"type": "bool"},
-                },
-            },
-        ),
-        supports_check_mode=True,
-        # Keeps an inline kubeconfig out of the system log
-        no_log=True,
-    )
-    protect(module)
+def hold(call: Call) -> None:
     nodes: list[dict[str, t.Any]] = []
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
+    call.result.update(nodes=nodes, diff={"before": before, "after": after})
+    wishes = check_wishes(call.params["nodes"])
+    for wish, (old, new) in zip(wishes, hold_nodes(call.cluster(), wishes, dry_run=call.check_mode)):
+        nodes.append({"name": wish["name"], "changed": old != new, **new})
+        if old != new:
+            call.result["changed"] = True
+            before[wish["name"]], after[wish["name"]] = old, new
 
-    def result() -> dict[str, t.Any]:
-        return {"changed": any(node["changed"] for node in nodes), "nodes": nodes, "diff": {"before": before, "after": after}}
 
-    try:
-        wishes = check_wishes(module.params["nodes"])
-        client = connect(module)
-        client.require_cluster(module.params["cluster_uid"])
-        for wish, (old, new) in zip(wishes, hold_nodes(client, wishes, dry_run=module.check_mode)):
-            nodes.append({"name": wish["name"], "changed": old != new, **new})
-            if old != new:
-                before[wish["name"]], after[wish["name"]] = old, new
-    except KubeError as error:
-        fail_module(module, error, **result())
-    module.exit_json(**result())
+MODULE = ClusterModule(
+    hold,
+    {
+        "nodes": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "labels": {"type": "dict"},
+                "annotations": {"type": "dict"},
+                "taints": {
+                    "type": "list",
+                    "elements": "dict",
+                    "options": {
+                        "key": {"type": "str", "required": True, "no_log": False},
+                        "value": {"type": "str"},
+                        "effect": {"type": "str", "choices": ["NoSchedule", "PreferNoSchedule", "NoExecute"]},
+                        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    },
+                },
+                "unschedulable": {"type": "bool"},
+            },
+        },
+    },
+)
+
+
+def main() -> None:
+    MODULE.main()
 
 
 if __name__ == "__main__":

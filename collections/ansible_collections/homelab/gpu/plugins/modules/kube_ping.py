@@ -107,12 +107,10 @@ causes:
 import time
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connect, protect
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, fail_module
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._ping import failing_checks, node_answers
-from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -145,21 +143,18 @@ def ask(client: Client, cluster_uid: str | None, heartbeat_seconds: int) -> dict
     }
 
 
+def ping(call: Call) -> None:
+    heartbeat_seconds = call.params["heartbeat_seconds"]
+    if heartbeat_seconds <= 0:
+        raise InputError(f"heartbeat_seconds is {heartbeat_seconds}; set it to more than 10, the seconds between two heartbeats")
+    call.result.update(ask(call.client(), call.params["cluster_uid"], heartbeat_seconds))
+
+
+MODULE = ClusterModule(ping, {"heartbeat_seconds": {"type": "int", "default": 40}})
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec=with_kubeconfig(heartbeat_seconds={"type": "int", "default": 40}),
-        supports_check_mode=True,
-        # Keeps an inline kubeconfig out of the system log
-        no_log=True,
-    )
-    protect(module)
-    try:
-        if module.params["heartbeat_seconds"] <= 0:
-            raise InputError(f"heartbeat_seconds is {module.params['heartbeat_seconds']}; set it to more than 10, the seconds between two heartbeats")
-        answer = ask(connect(module), module.params["cluster_uid"], module.params["heartbeat_seconds"])
-    except KubeError as error:
-        fail_module(module, error)
-    module.exit_json(changed=False, **answer)
+    MODULE.main()
 
 
 if __name__ == "__main__":

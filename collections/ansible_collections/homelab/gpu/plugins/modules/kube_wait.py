@@ -183,12 +183,9 @@ causes:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.homelab.gpu.plugins.module_utils._client import connect, protect
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError, fail_module
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import builtin
-from ansible_collections.homelab.gpu.plugins.module_utils._spec import with_kubeconfig
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, heartbeats, judge_for, trim, wait_for
 
 
@@ -228,53 +225,52 @@ def selection_of(params: dict[str, t.Any]) -> Selection:
     )
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec=with_kubeconfig(
-            kind={"type": "str", "required": True},
-            api_version={"type": "str"},
-            namespace={"type": "str"},
-            name={"type": "str"},
-            names={"type": "list", "elements": "str"},
-            label_selectors={"type": "list", "elements": "str"},
-            field_selectors={"type": "list", "elements": "str"},
-            until={"type": "str", "choices": ["ready", "exists", "gone", "expression"], "default": "ready"},
-            expression={"type": "str"},
-            kubelet_version={"type": "str"},
-            heartbeat_seconds={"type": "int"},
-            timeout_seconds={"type": "int", "default": 120},
-            stable_seconds={"type": "int", "default": 0},
-        ),
-        mutually_exclusive=[("name", "names")],
-        supports_check_mode=True,
-        # Keeps an inline kubeconfig out of the system log
-        no_log=True,
+def wait(call: Call) -> None:
+    params = call.params
+    selection = selection_of(params)
+    client = call.client()
+    selections = [selection]
+    if params["heartbeat_seconds"]:
+        selections.append(heartbeats(client, selection.names, params["heartbeat_seconds"]))
+    words = {"ready": "to be ready", "exists": "to exist", "gone": "to be gone", "expression": f"to satisfy {params['expression']}"}
+    done = wait_for(
+        client,
+        selections,
+        timeout_seconds=params["timeout_seconds"],
+        what=f"{selection.describe()} {words[params['until']]}",
+        stable_seconds=params["stable_seconds"],
+        cluster_uid=params["cluster_uid"],
     )
-    protect(module)
-    params = module.params
-    try:
-        selection = selection_of(params)
-        client = connect(module)
-        selections = [selection]
-        if params["heartbeat_seconds"]:
-            selections.append(heartbeats(client, selection.names, params["heartbeat_seconds"]))
-        words = {"ready": "to be ready", "exists": "to exist", "gone": "to be gone", "expression": f"to satisfy {params['expression']}"}
-        done = wait_for(
-            client,
-            selections,
-            timeout_seconds=params["timeout_seconds"],
-            what=f"{selection.describe()} {words[params['until']]}",
-            stable_seconds=params["stable_seconds"],
-            cluster_uid=params["cluster_uid"],
-        )
-    except KubeError as error:
-        fail_module(module, error)
-    module.exit_json(
-        changed=False,
+    call.result.update(
         waited_seconds=done.waited_seconds,
         transitions=done.transitions,
         resources=[trim(obj) for obj in done.objects if obj["kind"] == params["kind"]],
     )
+
+
+MODULE = ClusterModule(
+    wait,
+    {
+        "kind": {"type": "str", "required": True},
+        "api_version": {"type": "str"},
+        "namespace": {"type": "str"},
+        "name": {"type": "str"},
+        "names": {"type": "list", "elements": "str"},
+        "label_selectors": {"type": "list", "elements": "str"},
+        "field_selectors": {"type": "list", "elements": "str"},
+        "until": {"type": "str", "choices": ["ready", "exists", "gone", "expression"], "default": "ready"},
+        "expression": {"type": "str"},
+        "kubelet_version": {"type": "str"},
+        "heartbeat_seconds": {"type": "int"},
+        "timeout_seconds": {"type": "int", "default": 120},
+        "stable_seconds": {"type": "int", "default": 0},
+    },
+    {"mutually_exclusive": [("name", "names")]},
+)
+
+
+def main() -> None:
+    MODULE.main()
 
 
 if __name__ == "__main__":

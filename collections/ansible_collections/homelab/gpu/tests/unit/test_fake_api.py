@@ -16,7 +16,8 @@ import uuid
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connection_settings, open_client
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
+from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi

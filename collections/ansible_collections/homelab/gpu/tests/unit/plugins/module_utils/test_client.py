@@ -12,7 +12,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, connection_settings, open_client, pause_before_retry
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, pause_before_retry
+from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, Unreachable, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault, Kind

@@ -10,7 +10,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, connection_settings, open_client
+from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
+from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, WaitFailed, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
