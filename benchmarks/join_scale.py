@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What adding an agent by `--limit` costs, from the second to the fifth. Makes this checkout's lab anew, with six hosts, and removes it."""
+"""What adding an agent by `--limit` costs, from the second to the fifth, in several rounds. Makes this checkout's lab anew in each, with six hosts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from benchmarks.measured_lab import CHECKOUT, BenchmarkError, ansible_playbook, 
 
 TITLE = "One more agent"
 SERVER: Final = "k3s-server"
+ROUNDS: Final = 3
 AGENTS: Final = ("k3s-worker", "k3s-worker-2", "k3s-worker-3", "k3s-worker-4", "k3s-worker-5")
 
 
@@ -35,6 +36,10 @@ def write_inventory(folder: Path, agents: Sequence[str]) -> Path:
 
 def measure() -> dict[str, Any]:
     about = machine()
+    return {**about, "rounds": [one_round() for _ in range(ROUNDS)]}
+
+
+def one_round() -> list[dict[str, Any]]:
     joins = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         ansible_playbook("lab/down.yml")
@@ -53,4 +58,4 @@ def measure() -> dict[str, Any]:
                     log(f"  {joins[-1]}")
         finally:
             ansible_playbook("lab/down.yml")
-    return {**about, "joins": joins}
+    return joins

@@ -85,10 +85,12 @@ def test_site_tasks_have_reasons_or_say_that_they_have_none() -> None:
 
 @pytest.mark.parametrize(("fifth", "verdict"), [(10.0, "kept"), (12.5, "kept"), (12.6, "**missed**"), (7.4, "**missed**")])
 def test_join_promise(fifth: float, verdict: str) -> None:
-    joins = [{"agent": agent, "adding_seconds": cost, "whole_again_seconds": 8.0} for agent, cost in ((2, 10.0), (5, fifth))]
-    section = report.join_scale({"joins": joins}, [])
+    rounds = [
+        [{"agent": agent, "adding_seconds": cost * factor, "whole_again_seconds": 8.0} for agent, cost in ((2, 10.0), (5, fifth))] for factor in (1, 1, 9)
+    ]
+    section = report.join_scale({"rounds": rounds}, [])
     assert section.startswith(f"- {verdict}: adding the fifth agent")
-    assert "| 2. | 10.0 | 1.00 | 8.0 |" in section
+    assert "| 2. | 10.0, 10.0, 90.0 | 10.0 | 1.00 | 8.0 |" in section
 
 
 @pytest.mark.parametrize(("cold", "warm", "missed"), [(1200, 240, 0), (1201, 240, 1), (1200, 241, 1)])
