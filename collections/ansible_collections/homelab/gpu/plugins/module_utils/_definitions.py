@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ClientConfigError, InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import describe
 
-__all__ = ["Definition", "collect", "in_order", "presentable", "secret_values", "without_secrets"]
+__all__ = ["Definition", "as_list", "collect", "in_order", "presentable", "secret_values", "without_secrets"]
 
 Object = dict[str, t.Any]
 
@@ -71,17 +71,44 @@ class Definition:
         return describe(self.body)
 
 
-def collect(inline: t.Sequence[t.Any], sources: t.Sequence[str]) -> list[Definition]:
+def collect(inline: t.Any, sources: t.Sequence[str], templates: t.Sequence[t.Any] = ()) -> list[Definition]:
     """All definitions of a task, each checked for what every object needs."""
     found: list[Definition] = []
-    for index, body in enumerate(inline):
-        found += _flatten(body, f"definitions[{index}]")
+    for index, body in enumerate(as_list(inline)):
+        where = f"definitions[{index}]"
+        found += _parse(body, where) if isinstance(body, str) else _flatten(body, where)
     for path in sources:
         for file in _files(path):
             found += _read(file)
+    for template in templates:
+        if not isinstance(template, t.Mapping):
+            raise InputError(f"template: {template} was not rendered; templates are rendered on the control machine, by the action of this name")
+        found += _parse(str(template["content"]), str(template["path"]))
     if not found:
-        raise InputError("there is nothing to apply: definitions and src hold no object")
+        raise InputError("there is nothing to apply: definitions, src and template hold no object")
+    _refuse_twins(found)
     return found
+
+
+def as_list(inline: t.Any) -> list[t.Any]:
+    """The option O(definitions): a list, one mapping, or YAML text."""
+    if inline is None:
+        return []
+    if isinstance(inline, (str, t.Mapping)):
+        return [inline]
+    if not isinstance(inline, (list, tuple)):
+        raise InputError(f"definitions is a {type(inline).__name__}; give a list of objects, one object, or YAML text")
+    return list(inline)
+
+
+def _refuse_twins(definitions: t.Sequence[Definition]) -> None:
+    """Two definitions of one object would take its fields from each other at each run."""
+    origins: dict[tuple[str, str, str, str], str] = {}
+    for definition in definitions:
+        key = (definition.api_version.rpartition("/")[0], definition.kind, definition.body["metadata"].get("namespace") or "", definition.name)
+        if key in origins:
+            raise InputError(f"{definition.describe()} is defined twice, by {origins[key]} and by {definition.origin}; merge them or leave one out")
+        origins[key] = definition.origin
 
 
 def _files(path: str) -> list[str]:
@@ -97,18 +124,26 @@ def _files(path: str) -> list[str]:
 
 def _read(file: str) -> list[Definition]:
     try:
+        with open(file, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"src: {file} cannot be read as YAML: {error}") from error
+    return _parse(text, file, f"src: {file}")
+
+
+def _parse(text: str, origin: str, subject: str = "") -> list[Definition]:
+    try:
         import yaml
     except ImportError as error:
-        raise ClientConfigError(f"src needs the Python package PyYAML ({error}); install it for the Python that runs this module") from error
+        raise ClientConfigError(f"YAML needs the Python package PyYAML ({error}); install it for the Python that runs this module") from error
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[Definition] = []
     try:
-        with open(file, encoding="utf-8") as stream:
-            for index, body in enumerate(yaml.load_all(stream, Loader=loader)):  # noqa: S506
-                if body is not None:
-                    found += _flatten(body, f"{file}, document {index + 1}")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"src: {file} cannot be read as YAML: {error}") from error
+        for index, body in enumerate(yaml.load_all(text, Loader=loader)):  # noqa: S506
+            if body is not None:
+                found += _flatten(body, f"{origin}, document {index + 1}")
+    except yaml.YAMLError as error:
+        raise InputError(f"{subject or origin} cannot be read as YAML: {error}") from error
     return found
 
 

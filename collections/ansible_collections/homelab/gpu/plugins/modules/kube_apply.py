@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - homelab.gpu contributors (@homelab-gpu)
 description:
-  - Applies any number of definitions by server-side apply, over one connection and with two requests for each.
+  - Applies any number of definitions by server-side apply, over one connection and with at most two requests for each.
+  - What the API server's own notes on fields and their owners show to be as defined is not sent at all.
   - Namespaces and CustomResourceDefinitions come first, and their establishment is waited for. Webhooks and APIServices come last.
     Otherwise the order is as given. O(state=absent) goes the other way round.
   - All definitions are read and checked before the first one is sent. An error of the API server ends the run; what was done until then
@@ -36,16 +37,23 @@ attributes:
 options:
   definitions:
     description:
-      - The objects, as mappings.
-    type: list
-    elements: raw
+      - The objects, as a list of mappings. A list item, or the whole, can also be YAML text with one or more documents.
+    type: raw
     default: []
   src:
     description:
       - Files with objects, or directories, which are searched for C(*.yml), C(*.yaml) and C(*.json) in alphabetical order.
-      - A file can hold several documents. Paths are on the host that runs the module.
+      - A file can hold several documents. Paths are on the host that runs the module. On the control machine, relative ones are
+        looked for as M(ansible.builtin.copy) looks for its files.
     type: list
     elements: path
+    default: []
+  template:
+    description:
+      - Jinja2 templates of YAML with one or more documents, on the control machine, found and rendered as by
+        M(ansible.builtin.template).
+    type: list
+    elements: raw
     default: []
   namespace:
     description:
@@ -68,6 +76,32 @@ options:
       - Take over fields that other field managers own, instead of failing.
     type: bool
     default: false
+  recreate:
+    description:
+      - Delete an object and make it anew where a field has to change that the API server lets nobody change. Its pods go first.
+      - Namespaces, CustomResourceDefinitions, PersistentVolumes and PersistentVolumeClaims are never recreated, for what they hold
+        would be lost.
+    type: bool
+    default: false
+  prune:
+    description:
+      - Remove what an earlier run applied and the definitions no longer hold, after everything else was applied.
+      - Only objects of the given kinds that carry the labels and were applied by O(field_manager) are removed. They are looked for in
+        the namespaces of the definitions and in O(namespace), those of kinds without namespace in the whole cluster.
+    type: dict
+    suboptions:
+      kinds:
+        description:
+          - Kinds, for example V(ConfigMap), or V(example.com/v1/Widget) for one that several API groups serve.
+        type: list
+        elements: str
+        required: true
+      label_selectors:
+        description:
+          - Selectors on labels, for example V(app.kubernetes.io/part-of=models). All of them have to match.
+        type: list
+        elements: str
+        required: true
   wait:
     description:
       - Wait until all objects are ready, as M(homelab.gpu.kube_wait) means it, or gone with O(state=absent).
@@ -79,7 +113,7 @@ options:
     default: false
   timeout_seconds:
     description:
-      - The deadline of O(wait).
+      - The deadline of O(wait), and of the deletion that O(recreate=true) waits for.
     type: int
     default: 120
 seealso:
@@ -112,6 +146,16 @@ EXAMPLES = r"""
     namespace: models
     wait: true
     timeout_seconds: 300
+  delegate_to: localhost
+
+- name: Apply a template, and remove what an earlier version of it had
+  homelab.gpu.kube_apply:
+    kubeconfig: ~/.kube/lab
+    template: ["{{ playbook_dir }}/models.yml.j2"]
+    namespace: models
+    prune:
+      kinds: [ConfigMap, Deployment]
+      label_selectors: [app.kubernetes.io/part-of=models]
   delegate_to: localhost
 
 - name: Remove the namespace, and wait until it is gone
@@ -151,7 +195,7 @@ results:
       sample: settings
     result:
       description:
-        - V(created), V(changed), V(unchanged) or V(deleted); V(absent) if there was nothing to delete.
+        - V(created), V(changed), V(unchanged), V(recreated), V(pruned) or V(deleted); V(absent) if there was nothing to delete.
       type: str
       returned: always
       sample: created
@@ -189,9 +233,9 @@ causes:
 
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._apply import Applier, Change, diff_of
+from ansible_collections.homelab.gpu.plugins.module_utils._apply import Applier, Change, Prune, diff_of
 from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
-from ansible_collections.homelab.gpu.plugins.module_utils._definitions import collect, in_order, secret_values, without_secrets
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import as_list, collect, in_order, secret_values, without_secrets
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 
 
@@ -205,29 +249,53 @@ def outcome(change: Change) -> dict[str, t.Any]:
     }
 
 
+def pruning(params: dict[str, t.Any]) -> Prune | None:
+    """The option O(prune); refuses what would remove too much."""
+    wanted = params["prune"]
+    if wanted is None:
+        return None
+    if params["state"] == "absent":
+        raise InputError("prune is for state=present; leave it out, state=absent deletes what the definitions name")
+    for option, example in (("kinds", "ConfigMap"), ("label_selectors", "app.kubernetes.io/part-of=models")):
+        if not wanted[option] or not all(value.strip() for value in wanted[option]):
+            raise InputError(f"prune.{option} is empty or has an empty item; name what may be removed, for example {example}")
+    kinds = []
+    for kind in wanted["kinds"]:
+        api_version, _slash, name = kind.rpartition("/")
+        kinds.append((name, api_version or None))
+    return Prune(tuple(kinds), ",".join(wanted["label_selectors"]))
+
+
 def apply(call: Call) -> None:
     params = call.params
-    given = params["definitions"]
+    given = as_list(params["definitions"])
     call.secrets.update(value for value in secret_values(given) if len(value) > 3)
-    call.shown_params = {**params, "definitions": [without_secrets(body) if isinstance(body, dict) else body for body in given]}
+    call.shown_params = {**params, "definitions": [without_secrets(body) if isinstance(body, dict) else "(text)" for body in given]}
+    call.shown_params["template"] = [entry.get("path") if isinstance(entry, dict) else entry for entry in params["template"]]
     if params["timeout_seconds"] < 1:
         raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
     if not params["field_manager"] or len(params["field_manager"]) > 128:
-        raise InputError("field_manager has to be 1 to 128 characters long")
-    definitions = in_order(collect(given, params["src"]))
+        raise InputError(f"field_manager is {params['field_manager']!r}; it has to be 1 to 128 characters long")
+    prune = pruning(params)
+    definitions = in_order(collect(given, params["src"], params["template"]))
+    call.secrets.update(value for value in secret_values(definition.body for definition in definitions) if len(value) > 3)
     applier = Applier(
         call.cluster(),
         namespace=params["namespace"],
         field_manager=params["field_manager"],
         force_conflicts=params["force_conflicts"],
         dry_run=call.check_mode,
-        deletion_seconds=params["timeout_seconds"] if params["wait"] else 0.0,
+        recreate=params["recreate"],
+        deletion_seconds=params["timeout_seconds"] if params["wait"] or params["recreate"] else 0.0,
     )
     work = applier.present if params["state"] == "present" else applier.absent
     changes: list[Change] = []
     try:
         for change in work(definitions):
             changes.append(change)
+        if prune is not None:
+            for change in applier.prune(definitions, prune):
+                changes.append(change)
     finally:
         call.result.update(changed=any(change.changed for change in changes), results=[outcome(change) for change in changes], diff=diff_of(changes))
     if params["wait"] and not call.check_mode:
@@ -238,12 +306,21 @@ def apply(call: Call) -> None:
 MODULE = ClusterModule(
     apply,
     {
-        "definitions": {"type": "list", "elements": "raw", "default": []},
+        "definitions": {"type": "raw", "default": []},
         "src": {"type": "list", "elements": "path", "default": []},
+        "template": {"type": "list", "elements": "raw", "default": []},
         "namespace": {"type": "str", "default": "default"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "field_manager": {"type": "str", "default": "homelab.gpu"},
         "force_conflicts": {"type": "bool", "default": False},
+        "recreate": {"type": "bool", "default": False},
+        "prune": {
+            "type": "dict",
+            "options": {
+                "kinds": {"type": "list", "elements": "str", "required": True},
+                "label_selectors": {"type": "list", "elements": "str", "required": True},
+            },
+        },
         "wait": {"type": "bool", "default": False},
         "timeout_seconds": {"type": "int", "default": 120},
     },

@@ -37,18 +37,24 @@ class ClusterAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        if self._task.async_val or not self._would_run_here(task_vars):
-            return {**result, **self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)}
+        here = not self._task.async_val and self._would_run_here(task_vars)
+        # As a module would get them: plain
+        arguments = self.prepared(json.loads(json.dumps(self._task.args)), task_vars, here=here)
+        if not here:
+            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)}
         environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         # Programs that tell credentials have to see it too; this process ends with the task
         os.environ.update({name: str(value) for name, value in environment.items()})
-        # As a module would get them: plain
-        validation = ArgumentSpecValidator(self.module.argument_spec, **self.module.constraints).validate(json.loads(json.dumps(self._task.args)))
+        validation = ArgumentSpecValidator(self.module.argument_spec, **self.module.constraints).validate(arguments)
         call = Call(validation.validated_parameters, check_mode=self._task.check_mode, environ=os.environ)
         problems = "; ".join(validation.error_messages)
         outcome = {"failed": True, "msg": problems} if problems else self.module.run(call)
         return {**result, **remove_values(outcome, {*validation._no_log_values, *call.secrets})}
+
+    def prepared(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], *, here: bool) -> dict[str, t.Any]:
+        """The task's arguments with what only the controller can do to them; C(here): the work will be done in this process."""
+        return arguments
 
     def _would_run_here(self, task_vars: dict[str, t.Any]) -> bool:
         if self._connection.transport != "local" or self._connection.become:

@@ -391,7 +391,7 @@ class FakeApi:
         if (body.get("metadata") or {}).get("managedFields"):
             raise ApiFailure(400, "BadRequest", "metadata.managedFields must be nil")
         old = copy.deepcopy(current) if current is not None else {}
-        owned = {entry["manager"]: set(entry["fake"]) for entry in (old.get("metadata") or {}).get("managedFields") or []}
+        owned = {entry["manager"]: set(paths_of(entry["fieldsV1"])) for entry in (old.get("metadata") or {}).get("managedFields") or []}
         wanted = leaves(body)
         existing = leaves(old)
         conflicts = {
@@ -406,7 +406,11 @@ class FakeApi:
                 "Conflict",
                 f"Apply failed with {len(conflicts)} conflict(s)",
                 [
-                    {"reason": "FieldManagerConflict", "message": f'conflict with "{other}" using {kind.api_version}', "field": path}
+                    {
+                        "reason": "FieldManagerConflict",
+                        "message": f'conflict with "{other}" using {kind.api_version}',
+                        "field": "".join(f".{step}" for step in path),
+                    }
                     for path, other in conflicts.items()
                 ],
             )
@@ -419,7 +423,9 @@ class FakeApi:
         owned[manager] = set(wanted)
         new["metadata"]["name"] = key[3]
         new["metadata"]["managedFields"] = [
-            {"manager": name, "operation": "Apply", "apiVersion": kind.api_version, "fake": sorted(fields)} for name, fields in sorted(owned.items()) if fields
+            {"manager": name, "operation": "Apply", "apiVersion": kind.api_version, "fieldsType": "FieldsV1", "fieldsV1": fields_of(paths)}
+            for name, paths in sorted(owned.items())
+            if paths
         ]
         return (201 if current is None else 200), self._write("apply", kind, key, new, query)
 
@@ -499,18 +505,20 @@ def merge_patch(target: t.Any, patch: t.Any) -> t.Any:
     return merged
 
 
-def leaves(obj: t.Any, prefix: str = "") -> dict[str, t.Any]:
+Path = tuple[str, ...]
+
+_UNOWNED: frozenset[Path] = frozenset(
+    {("apiVersion",), ("kind",), ("status",)}
+    | {("metadata", name) for name in ("name", "namespace", "managedFields", "resourceVersion", "uid", "creationTimestamp", "generation")}
+)
+
+
+def leaves(obj: t.Any, prefix: Path = ()) -> dict[Path, t.Any]:
     """Fields as server-side apply owns them, with every list atomic."""
-    found: dict[str, t.Any] = {}
+    found: dict[Path, t.Any] = {}
     for key, value in obj.items():
-        path = f"{prefix}.{key}"
-        if path in (".apiVersion", ".kind", ".metadata.name", ".metadata.namespace", ".status") or path in (
-            ".metadata.managedFields",
-            ".metadata.resourceVersion",
-            ".metadata.uid",
-            ".metadata.creationTimestamp",
-            ".metadata.generation",
-        ):
+        path = (*prefix, key)
+        if path in _UNOWNED:
             continue
         if isinstance(value, dict) and value:
             found.update(leaves(value, path))
@@ -519,27 +527,32 @@ def leaves(obj: t.Any, prefix: str = "") -> dict[str, t.Any]:
     return found
 
 
-def remove_leaf(obj: Object, path: str) -> None:
-    *parents, last = _steps(obj, path)
+def fields_of(paths: t.Iterable[Path]) -> Object:
+    """As metadata.managedFields holds them."""
+    fields: Object = {}
+    for path in sorted(paths):
+        node = fields
+        for step in path:
+            node = node.setdefault(f"f:{step}", {})
+    return fields
+
+
+def paths_of(fields: Object, prefix: Path = ()) -> t.Iterator[Path]:
+    for key, below in fields.items():
+        path = (*prefix, key.removeprefix("f:"))
+        if below:
+            yield from paths_of(below, path)
+        else:
+            yield path
+
+
+def remove_leaf(obj: Object, path: Path) -> None:
+    *parents, last = path
     node: t.Any = obj
     for step in parents:
         node = node.get(step) if isinstance(node, dict) else None
     if isinstance(node, dict):
         node.pop(last, None)
-
-
-def _steps(obj: t.Any, path: str) -> list[str]:
-    """Keys may hold dots themselves, so they are matched against the object."""
-    rest = path[1:]
-    steps: list[str] = []
-    node = obj
-    while rest:
-        keys = sorted((key for key in (node if isinstance(node, dict) else {}) if rest == key or rest.startswith(f"{key}.")), key=len, reverse=True)
-        step = keys[0] if keys else rest.split(".")[0]
-        steps.append(step)
-        rest = rest[len(step) + 1 :]
-        node = node.get(step) if isinstance(node, dict) else None
-    return steps
 
 
 def _content(obj: Object) -> Object:

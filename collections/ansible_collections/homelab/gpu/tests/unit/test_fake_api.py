@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
+from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import is_as_applied
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
@@ -113,6 +114,69 @@ def test_apply_by_force_takes_over(client: Client, namespace: str) -> None:
     apply(client, namespace, config_map(a="1"))
     assert apply(client, namespace, config_map(a="2"), "two", force="true")["data"] == {"a": "2"}
     assert {entry["manager"] for entry in apply(client, namespace, config_map(a="2"), "two")["metadata"]["managedFields"]} == {"two"}
+
+
+APPLIED: dict[str, Object] = {
+    "ConfigMap": config_map(labels={"x": "y"}, a="1"),
+    "Secret": {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "c"}, "data": {"a": "MQ=="}},
+    "Service": {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "c"},
+        "spec": {"selector": {"app": "c"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "https", "port": 443, "protocol": "TCP"}]},
+    },
+    "Deployment": {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "c", "labels": {"app": "c"}, "annotations": {"example.com/a.b": "c"}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "c"}},
+            "template": {
+                "metadata": {"labels": {"app": "c"}},
+                "spec": {
+                    "nodeSelector": {"a": "b"},
+                    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+                    "containers": [
+                        {
+                            "name": "c",
+                            "image": "none",
+                            "args": ["b", "a"],
+                            "env": [{"name": "B", "value": "1"}, {"name": "A", "value": "2"}],
+                            "ports": [{"containerPort": 80}],
+                            "resources": {"limits": {"memory": "64Mi"}},
+                            "volumeMounts": [{"name": "d", "mountPath": "/d"}],
+                        }
+                    ],
+                    "volumes": [{"name": "d", "emptyDir": {}}],
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("kind", APPLIED)
+def test_what_was_applied_can_be_recognised(client: Client, namespace: str, kind: str) -> None:
+    """What need not be sent: exactly that which would leave no trace."""
+    body = APPLIED[kind]
+    path = BUILTIN[kind].path(namespace, "c")
+
+    def send(definition: Object) -> Object:
+        options: Object = {"query": {"fieldManager": "one"}, "body": definition, "content_type": "application/apply-patch+yaml"}
+        return t.cast("Object", client.request("PATCH", path, **options))
+
+    made = send(body)
+    assert is_as_applied(made, body, "one")
+    assert not is_as_applied(made, body, "two")
+    assert send(body)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    more = {**body, "metadata": {**body["metadata"], "annotations": {"another": "one"}}}
+    assert not is_as_applied(made, more, "one")
+    assert is_as_applied(send(more), more, "one")
+    touched = client.request("PATCH", path, body={"metadata": {"annotations": {"another": "two"}}}, content_type="application/merge-patch+json")
+    assert not is_as_applied(touched, more, "one")
+    beside = client.request("PATCH", path, body={"metadata": {"annotations": {"another": "one", "x": "y"}}}, content_type="application/merge-patch+json")
+    assert beside["metadata"]["annotations"]["x"] == "y"
 
 
 def test_dry_runs_answer_and_store_nothing(client: Client, namespace: str) -> None:

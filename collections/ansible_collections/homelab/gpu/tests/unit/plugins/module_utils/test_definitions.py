@@ -10,7 +10,15 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._definitions import Definition, collect, in_order, presentable, secret_values, without_secrets
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import (
+    Definition,
+    as_list,
+    collect,
+    in_order,
+    presentable,
+    secret_values,
+    without_secrets,
+)
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 
 Object = dict[str, t.Any]
@@ -48,7 +56,8 @@ def test_what_only_the_server_writes_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("text", "definitions[0] is a str, not a mapping"),
+        ("text", "definitions[0], document 1 is a str, not a mapping"),
+        ("{", "definitions[0] cannot be read as YAML"),
         (None, "definitions[0] is a NoneType, not a mapping"),
         ({"kind": "ConfigMap", "metadata": {"name": "x"}}, "definitions[0]: apiVersion is missing"),
         ({"apiVersion": "v1", "metadata": {"name": "x"}}, "definitions[0]: kind is missing"),
@@ -118,3 +127,23 @@ def test_values_of_secrets_are_found_plain_and_encoded() -> None:
         "no object",
     ]
     assert set(secret_values(bodies)) == {encoded, "inner", "not base64!", "plain", "listed"}
+
+
+@pytest.mark.parametrize("inline", [7, True, 1.5])
+def test_definitions_have_to_be_objects(inline: t.Any) -> None:
+    with pytest.raises(InputError, match="definitions is a .*; give a list of objects"):
+        as_list(inline)
+
+
+def test_one_object_is_defined_once() -> None:
+    one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    with pytest.raises(InputError, match=r"ConfigMap c is defined twice, by definitions\[0\] and by definitions\[1\]"):
+        collect([one, one], [])
+    assert len(collect([one, {**one, "metadata": {"name": "c", "namespace": "other"}}], [])) == 2
+
+
+def test_templates_have_to_be_rendered() -> None:
+    with pytest.raises(InputError, match=r"template: models.yml.j2 was not rendered"):
+        collect([], [], ["models.yml.j2"])
+    (found,) = collect([], [], [{"path": "models.yml.j2", "content": "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}"}])
+    assert found.origin == "models.yml.j2, document 1"

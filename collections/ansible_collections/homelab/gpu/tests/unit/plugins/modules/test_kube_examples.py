@@ -46,9 +46,15 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
     manifests.mkdir()
     (manifests / "settings.yml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")
 
+    template = tmp_path / "models.yml.j2"
+    template.write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: rendered, labels: {app.kubernetes.io/part-of: models}}}")
+
     arguments = yaml.safe_load(yaml.safe_dump(options).replace("{{ playbook_dir }}", str(tmp_path)))
     assert arguments.pop("kubeconfig") == "~/.kube/lab"
     if "stable_seconds" in arguments:
         arguments["stable_seconds"] = 0
+    if "template" in arguments:
+        # What the action of this name does before the module gets it
+        arguments["template"] = [{"path": path, "content": pathlib.Path(path).read_text()} for path in arguments["template"]]
     result = run_module(name, **arguments, kubeconfig=api.kubeconfig())
     assert not result.get("failed"), result["msg"]
