@@ -42,6 +42,7 @@ KINDS = (
     Kind("v1", "ConfigMap", "configmaps"),
     Kind("v1", "Secret", "secrets"),
     Kind("v1", "Service", "services"),
+    Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     Kind("apps/v1", "Deployment", "deployments"),
     Kind("apps/v1", "DaemonSet", "daemonsets"),
     Kind("batch/v1", "Job", "jobs"),
@@ -194,6 +195,15 @@ class FakeApi:
         """From now on, watches from older versions are told 410."""
         with self._lock:
             self._oldest_version = self._version
+
+    def bookmark(self) -> None:
+        """Tells watches that want to know it the present version."""
+        with self._lock:
+            for kind, events in self._watchers:
+                events.put((self._version, "BOOKMARK", self._bookmark(kind)))
+
+    def _bookmark(self, kind: Kind) -> Object:
+        return {"kind": kind.name, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(self._version)}}
 
     def count(self, method: str = "", path: str = "") -> int:
         return sum(1 for seen_method, seen_path in self.requests if method in ("", seen_method) and path in seen_path)
@@ -441,6 +451,7 @@ class FakeApi:
             for version, event, logged, obj in self._log:
                 if logged == kind and version > since:
                     events.put((version, event, obj))
+            bookmarks = query.get("allowWatchBookmarks") == "true"
             watcher = (kind, events)
             self._watchers.append(watcher)
         try:
@@ -451,8 +462,14 @@ class FakeApi:
                 except queue.Empty:
                     yield None
                     continue
+                if event == "BOOKMARK":
+                    if bookmarks:
+                        yield {"type": event, "object": obj}
+                    continue
                 if (not namespace or obj["metadata"].get("namespace") == namespace) and selected(obj, query):
                     yield {"type": event, "object": obj}
+            if bookmarks:
+                yield {"type": "BOOKMARK", "object": self._bookmark(kind)}
         finally:
             with self._lock:
                 self._watchers.remove(watcher)

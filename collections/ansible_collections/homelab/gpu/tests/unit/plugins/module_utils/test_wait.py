@@ -12,14 +12,13 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, WaitFailed, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, WaitFailed, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
     Selection,
     Timeline,
     Tracker,
     WaitResult,
-    expression_judge,
     heartbeats,
     judge_for,
     trim,
@@ -175,28 +174,6 @@ def test_long_lists_of_what_is_missing_are_cut() -> None:
     seen = tracker(names=tuple(f"n{number}" for number in range(15)))
     seen.listed([], 1.0)
     assert seen.missing().endswith("n9: not found; and 5 more")
-
-
-@pytest.mark.parametrize(
-    ("expression", "ok", "words"),
-    [
-        ("status.x == '4'", True, "expression gives True"),
-        ("status.x", True, "expression gives '4'"),
-        ("status.y", False, "expression gives None"),
-        ("status.list", False, "expression gives []"),
-        ("to_number(status.x) > `3`", True, "expression gives True"),
-        ("length(status.y)", False, "expression cannot be evaluated: "),
-    ],
-)
-def test_expressions(expression: str, ok: bool, words: str) -> None:
-    verdict = expression_judge(expression)({"status": {"x": "4", "list": []}})
-    assert verdict.ok is ok
-    assert verdict.what.startswith(words)
-
-
-def test_an_expression_that_does_not_parse_is_refused() -> None:
-    with pytest.raises(InputError, match="is not JMESPath"):
-        expression_judge("a ==")
 
 
 def test_trim_leaves_the_original_alone() -> None:
