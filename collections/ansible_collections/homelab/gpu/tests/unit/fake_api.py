@@ -65,6 +65,8 @@ class Fault:
     retry_after: int | None = None
     drop: bool = False
     """Close the connection without an answer."""
+    lose_answer: bool = False
+    """Do what is asked, but close the connection instead of saying so."""
     cut_after: int | None = None
     """For watches: close the connection after so many events."""
     gone_after: int | None = None
@@ -721,6 +723,9 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 status, answer = api.answer(method, url.path, query, body, content_type, self.headers.get("Accept") or "")
             except ApiFailure as failure:
                 status, answer = failure.status, failure.body
+            if fault is not None and fault.lose_answer:
+                self.close_connection = True
+                return
             self._send(status, answer)
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve

@@ -258,7 +258,7 @@ def test_a_watch_ends_with_a_bookmark_from_which_another_goes_on(client: Client,
     """The bookmark is newer than anything the watch has told."""
     version = client.list_all(MAPS, namespace).resource_version
     made = apply(client, namespace, config_map("other"))
-    query = {"fieldSelector": "metadata.name=w", "allowWatchBookmarks": "true"}
+    query: Object = {"fieldSelector": "metadata.name=w", "allowWatchBookmarks": "true"}
     (bookmark,) = watched(client, namespace, 1, seconds=1 if client.server.startswith("http:") else 5, resourceVersion=version, **query)
     assert (bookmark["type"], bookmark["object"]["kind"]) == ("BOOKMARK", "ConfigMap")
     reached = bookmark["object"]["metadata"]["resourceVersion"]
