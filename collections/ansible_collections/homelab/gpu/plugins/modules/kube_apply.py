@@ -214,6 +214,8 @@ def apply(call: Call) -> None:
         raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
     if not params["field_manager"] or len(params["field_manager"]) > 128:
         raise InputError("field_manager has to be 1 to 128 characters long")
+    if not params["namespace"]:
+        raise InputError("namespace is empty; give a namespace, or leave it out for default")
     definitions = in_order(collect(given, params["src"]))
     applier = Applier(
         call.cluster(),
