@@ -94,8 +94,8 @@ def has_replicas(wanted: int) -> Judge:
         status = workload.get("status") or {}
         total, ready = (status.get(field) or 0 for field in WITH_REPLICAS[str(workload["kind"])])
         if total == ready == wanted:
-            return Verdict(True, f"{total} replicas")
-        return Verdict(False, f"{total} replicas, {ready} of them ready, not {wanted}")
+            return Verdict(True, f"replicas: {total}")
+        return Verdict(False, f"replicas: {total}, ready: {ready}, not {wanted}")
 
     return judge
 

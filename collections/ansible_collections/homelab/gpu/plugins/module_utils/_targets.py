@@ -153,7 +153,7 @@ def _judges(params: Params, where: str, until: str) -> tuple[list[Judge], str]:
         wanted += f" and to offer {', '.join(f'{resource}: {amount}' for resource, amount in params['allocatable'].items())}"
     if params["replicas"] is not None:
         judges.append(has_replicas(params["replicas"]))
-        wanted += f" with {params['replicas']} replicas"
+        wanted += f" and to have replicas: {params['replicas']}"
     return judges, wanted
 
 

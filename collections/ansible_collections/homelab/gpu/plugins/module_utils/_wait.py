@@ -329,6 +329,9 @@ class _Source:
         self._emit("list", page.items)
 
     def _watch(self) -> None:
+        if self._failures > 1 and self._went_back():
+            self._version = ""
+            return
         seconds = max(1, min(_WATCH_SECONDS, int(self._remaining()) + 1))
         query = {
             "resourceVersion": self._version,
@@ -354,6 +357,12 @@ class _Source:
                 self._version = version
             if kind != "BOOKMARK":
                 self._emit("event", event)
+
+    def _went_back(self) -> bool:
+        """Whether an outage has left the server at an older state, from a backup of its data: a watch from the future would be silent."""
+        answer = self._client.request("GET", self._path, query={"limit": 1}, timeout=self._timeout(), retry=False)
+        found = str((answer.get("metadata") or {}).get("resourceVersion", ""))
+        return found.isdigit() and self._version.isdigit() and int(found) < int(self._version)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -214,6 +214,12 @@ class FakeApi:
                 if (key[1], key[3]) == (kind, name) and (not namespace or namespace == key[2]):
                     self._remove(self._kind_of(obj["apiVersion"], kind), key)
 
+    def go_back(self, version: int) -> None:
+        """As from a backup: counts on from an older version and knows nothing of what came later."""
+        with self._lock:
+            self._version = self._oldest_version = version
+            self._log = []
+
     def compact(self) -> None:
         """From now on, watches from older versions are told 410."""
         with self._lock:

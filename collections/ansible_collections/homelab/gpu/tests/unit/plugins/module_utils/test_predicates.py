@@ -102,11 +102,11 @@ def test_a_node_without_status_offers_nothing() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "ok", "words"),
     [
-        ("Deployment", {"replicas": 2, "readyReplicas": 2}, True, "2 replicas"),
-        ("Deployment", {"replicas": 2, "readyReplicas": 1}, False, "2 replicas, 1 of them ready, not 2"),
-        ("Deployment", {"replicas": 3, "readyReplicas": 3}, False, "3 replicas, 3 of them ready, not 2"),
-        ("StatefulSet", {}, False, "0 replicas, 0 of them ready, not 2"),
-        ("DaemonSet", {"currentNumberScheduled": 2, "numberReady": 2}, True, "2 replicas"),
+        ("Deployment", {"replicas": 2, "readyReplicas": 2}, True, "replicas: 2"),
+        ("Deployment", {"replicas": 2, "readyReplicas": 1}, False, "replicas: 2, ready: 1, not 2"),
+        ("Deployment", {"replicas": 3, "readyReplicas": 3}, False, "replicas: 3, ready: 3, not 2"),
+        ("StatefulSet", {}, False, "replicas: 0, ready: 0, not 2"),
+        ("DaemonSet", {"currentNumberScheduled": 2, "numberReady": 2}, True, "replicas: 2"),
     ],
 )
 def test_replicas(kind: str, status: Object, ok: bool, words: str) -> None:

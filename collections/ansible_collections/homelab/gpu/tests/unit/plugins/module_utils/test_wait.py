@@ -306,6 +306,25 @@ def test_a_server_that_restarts_during_a_watch(api: FakeApi, client: Client) -> 
     assert said(wait(client, nodes("a")).transitions)[-1] == "a: Ready=True"
 
 
+def test_a_server_whose_data_came_from_a_backup(api: FakeApi, client: Client) -> None:
+    """Its versions are older than that of the watch, which would be told nothing."""
+    for number in range(50):
+        api.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}"}})
+    api.put(node("a", "False"))
+    port = api.port
+
+    def restore() -> None:
+        api.stop()
+        api.go_back(110)
+        api.put(node("a"))
+        # The watch is cut, and then the server is away for one request at least
+        api.faults.append(Fault(drop=True, times=2))
+        api.start(port)
+
+    when_watched(api, lambda: threading.Thread(target=restore).start())
+    assert said(wait(client, nodes("a")).transitions)[-1] == "a: Ready=True"
+
+
 def test_a_server_that_never_answers_is_named(api: FakeApi, client: Client) -> None:
     url = api.url
     api.stop()

@@ -173,7 +173,7 @@ def test_targets_are_waited_for_together(api: FakeApi, run_module: Run) -> None:
     )
     assert not result.get("failed"), result["msg"]
     assert [entry["what"] for entry in result["transitions"]] == [
-        "Deployment new: 1 of 1 updated, 1 available, 1 replicas",
+        "Deployment new: 1 of 1 updated, 1 available, replicas: 1",
         "Pod old: still there",
         "Node a: Ready=True, example.com/gpu: 4",
         "Pod old: gone",
