@@ -108,7 +108,8 @@ def satisfies(expression: Expression) -> Judge:
             value = expression.value(obj)
         except KubeError as error:
             return Verdict(False, str(error))
-        text = repr(value)
+        # The value of an expression on a Secret is likely to be one
+        text = repr(bool(value) if obj.get("kind") == "Secret" else value)
         return Verdict(bool(value), f"expression gives {text if len(text) <= 200 else text[:197] + '...'}")
 
     return judge

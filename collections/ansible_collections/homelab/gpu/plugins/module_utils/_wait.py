@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import datetime
 import math
@@ -20,6 +19,7 @@ import time
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import without_secrets
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
 
@@ -549,9 +549,8 @@ def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Select
 
 
 def trim(obj: Object) -> Object:
-    """An object without what is long and of no use to a reader."""
-    trimmed = copy.deepcopy(obj)
-    trimmed.get("metadata", {}).pop("managedFields", None)
+    """An object without what is long and of no use to a reader, and without the values of Secrets: failures are shown to everybody."""
+    trimmed = without_secrets(obj)
     if trimmed.get("kind") == "Node":
         trimmed.get("status", {}).pop("images", None)
     return trimmed

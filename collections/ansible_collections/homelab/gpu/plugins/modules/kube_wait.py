@@ -319,7 +319,7 @@ transitions:
       returned: always
       sample: 'k3s-worker: Ready=True'
 resources:
-  description: The objects as last seen, without managed fields and image lists.
+  description: The objects as last seen, without managed fields, image lists and the values of Secrets, which M(homelab.gpu.kube_info) reads.
   type: list
   elements: dict
   returned: when it began to wait

@@ -137,6 +137,15 @@ def test_heartbeats_are_judged_but_not_returned(api: FakeApi, run_module: Run) -
     assert len(api.requests) == 2
 
 
+@pytest.mark.parametrize("expression", ["data.token", "data.none || data.other"])
+def test_values_of_secrets_are_not_shown(api: FakeApi, run_module: Run, expression: str) -> None:
+    api.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"token": "aG9yc2U="}})
+    result = run_module("kube_wait", kind="Secret", name="s", until="expression", expression=expression, timeout_seconds=0)
+    assert result.get("failed", False) is (expression != "data.token")
+    assert result["resources"][0]["data"] == {"token": "(hidden)"}
+    assert "aG9yc2U=" not in str(result)
+
+
 # Several targets
 
 
