@@ -270,15 +270,6 @@ def test_after_a_410_between_cuts_the_outcome_is_seen(api: FakeApi, run_module: 
     assert (api.count("WATCH"), api.count("GET")) == (12, 2)
 
 
-def test_stable_seconds_begin_anew_after_a_410(api: FakeApi, run_module: Run) -> None:
-    """What happened meanwhile is unknown, so nothing has been stable for any time."""
-    api.put(node("a"))
-    api.faults.append(Fault(method="WATCH", gone_after=0))
-    result = run_module("kube_wait", kind="Node", name="a", stable_seconds=1)
-    assert seen(result) == ["a: Ready=True"]
-    assert api.count("GET") == 2
-
-
 def test_bookmarks_spare_a_new_list(api: FakeApi, run_module: Run) -> None:
     """The version that a bookmark tells is still known when that of the last event is forgotten."""
     api.put(node("a", "False"))
