@@ -101,7 +101,13 @@ def join_scale(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]])
         )
         for agent in cost
     ]
-    head = ["agent", "`site.yml --limit` that adds it, s, each round", "median", "of the second's", "`site.yml` over all hosts afterwards, 0 changed, s, median"]
+    head = [
+        "agent",
+        "`site.yml --limit` that adds it, s, each round",
+        "median",
+        "of the second's",
+        "`site.yml` over all hosts afterwards, 0 changed, s, median",
+    ]
     return "\n\n".join(
         ["- " + judged(0.75 <= share <= 1.25, f"adding the fifth agent costs what the second did (± 25 %): {share:.2f} (medians)"), table(head, rows)]
     )

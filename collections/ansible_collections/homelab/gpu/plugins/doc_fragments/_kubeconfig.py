@@ -75,8 +75,11 @@ options:
       - M(homelab.gpu.kube_info) returns it.
     type: str
 requirements:
-  - kubernetes (Python package) >= 31
+  - urllib3 (Python package), and PyYAML for kubeconfig files
+  - kubernetes (Python package) >= 31 for O(in_cluster), and for kubeconfigs that run a program for their credentials or name several files
 notes:
   - Runs where it can reach the API server, usually with C(delegate_to=localhost). Unless O(kubeconfig) is a mapping, the file has to be there.
+  - Where the Python that runs Ansible would run the module, on the controller and without C(become) and C(async), the work is done
+    within Ansible's own process. That saves most of the time of a short task, and its result is the same.
   - All modules that talk to the cluster are in the action group C(homelab.gpu.gpu), so that C(module_defaults) can hold the connection options.
 """

@@ -127,7 +127,8 @@ from datetime import datetime, timezone
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.homelab.gpu.plugins.plugin_utils._cluster_summary import QuantityError, moment, summarise
+from ansible_collections.homelab.gpu.plugins.module_utils._quantity import QuantityError
+from ansible_collections.homelab.gpu.plugins.plugin_utils._cluster_summary import moment, summarise
 
 _KNOWN = ("nodes", "pods", "workloads", "metrics")
 

@@ -318,9 +318,9 @@ class Applier:
         try:
             self._client.request("DELETE", resource.path(namespace, definition.name), body=options)
         except ApiError as error:
-            if error.status == 404:
-                return Change(definition, "absent", None, None)
-            raise self._explained(error, definition, namespace) from error
+            # Gone since it was read: most likely by this request, whose first answer was lost
+            if error.status != 404:
+                raise self._explained(error, definition, namespace) from error
         return Change(definition, "deleted", before, None)
 
     def _await_established(self, definitions: t.Sequence[Definition]) -> None:

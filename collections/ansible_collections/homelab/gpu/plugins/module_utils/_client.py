@@ -229,7 +229,15 @@ class Client:
         items: list[dict[str, t.Any]] = []
         query: dict[str, t.Any] = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": _PAGE_SIZE}
         while True:
-            answer = self.request("GET", resource.path(namespace), query=query, timeout=timeout, retry=retry)
+            try:
+                answer = self.request("GET", resource.path(namespace), query=query, timeout=timeout, retry=retry)
+            except ApiError as error:
+                if error.status != 410 or "continue" not in query:
+                    raise
+                # The server has forgotten the state that the first page belongs to: all of the present one, in one page
+                items = []
+                del query["continue"], query["limit"]
+                continue
             for item in answer.get("items") or []:
                 items.append({"apiVersion": resource.api_version, "kind": resource.kind, **item})
             metadata = answer.get("metadata") or {}

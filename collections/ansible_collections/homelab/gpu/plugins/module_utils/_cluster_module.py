@@ -15,15 +15,18 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.errors import UnsupportedError
 
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client, secrets_in
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import KubeError
 from ansible_collections.homelab.gpu.plugins.module_utils._spec import KUBECONFIG
 
 if t.TYPE_CHECKING:
+    from ansible.module_utils.common.arg_spec import ValidationResult
+
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 
-__all__ = ["Call", "ClusterModule"]
+__all__ = ["Call", "ClusterModule", "problems"]
 
 
 class Call:
@@ -54,6 +57,23 @@ class Call:
         return client
 
 
+def problems(validation: ValidationResult, module_name: str) -> str:
+    """All that is wrong with the options, and not only the first."""
+    found = [
+        f"Unsupported parameters for ({module_name}) module: {error.msg}" if isinstance(error, UnsupportedError) else str(error.msg)
+        for error in validation.errors
+    ]
+    # An element that is no dictionary is also told of without the name of its option
+    return "; ".join(text for text in found if not any(text != other and text in other for other in found))
+
+
+class _Module(AnsibleModule):
+    def fail_json(self, msg: str, **data: t.Any) -> None:
+        # The constructor ends here if the options are wrong, and nobody knows yet what is secret in them
+        data.setdefault("invocation", {})
+        super().fail_json(msg=problems(self.validation_result, self._name) or msg, **data)
+
+
 @dataclasses.dataclass(frozen=True)
 class ClusterModule:
     """A module's options and its work."""
@@ -77,7 +97,7 @@ class ClusterModule:
         return call.result
 
     def main(self) -> None:
-        module = AnsibleModule(
+        module = _Module(
             argument_spec=self.argument_spec,
             supports_check_mode=True,
             # Keeps an inline kubeconfig, and Secrets among definitions, out of the system log

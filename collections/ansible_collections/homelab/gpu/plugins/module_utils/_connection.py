@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -76,7 +77,14 @@ def connection_settings(params: t.Mapping[str, t.Any], environ: t.Mapping[str, s
     host = settings["host"]
     if host and (urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname):
         raise ClientConfigError(f"host is {host!r}; write it as https://NAME:PORT")
+    proxy = settings["proxy"]
+    if proxy and (urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname):
+        raise ClientConfigError(f"proxy is {_without_password(proxy)!r}; write it as http://NAME:PORT")
     return settings
+
+
+def _without_password(url: str) -> str:
+    return "(hidden)@" + url.rpartition("@")[2] if "@" in url else url
 
 
 def open_client(settings: t.Mapping[str, t.Any]) -> Client:
@@ -145,14 +153,26 @@ def _tls(access: Access) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif access.ca_data:
-        context.load_verify_locations(cadata=access.ca_data.decode())
+        with _naming("the kubeconfig's certificate-authority-data"):
+            context.load_verify_locations(cadata=access.ca_data.decode())
     elif access.ca_file:
-        context.load_verify_locations(cafile=access.ca_file)
+        with _naming(f"the CA certificate {access.ca_file} (ca_cert, or certificate-authority of the kubeconfig)"):
+            context.load_verify_locations(cafile=access.ca_file)
     else:
         context.load_default_certs()
     if access.cert_file or access.cert_data:
-        _load_client_certificate(context, access)
+        where = f"{access.cert_file} (client_cert with client_key, or those of the kubeconfig)" if access.cert_file else "of the kubeconfig with its key"
+        with _naming(f"the client certificate {where}"):
+            _load_client_certificate(context, access)
     return context
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> t.Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ClientConfigError(f"{what} cannot be used, check that it is complete and PEM: {error}") from error
 
 
 def _load_client_certificate(context: ssl.SSLContext, access: Access) -> None:

@@ -185,11 +185,13 @@ def hold_nodes(
 
 def _hold(client: Client, node: Object, wish: Object, dry_run: bool, sleep: t.Callable[[float], None]) -> tuple[Object, Object]:
     resource = BUILTIN["Node"]
+    first = node
     attempt = 0
     while True:
         patch = node_patch(node, wish)
         if patch is None:
-            return settings_of(node, wish), settings_of(node, wish)
+            # After a conflict it may be an earlier patch whose answer was lost that made it so
+            return settings_of(first, wish), settings_of(node, wish)
         try:
             after = client.request(
                 "PATCH",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["Verdict", "is_leftover", "readiness", "ready_when_there", "trouble"]
+__all__ = ["Verdict", "by_condition", "is_leftover", "outdated", "readiness", "ready_when_there", "trouble"]
 
 Object = t.Mapping[str, t.Any]
 
@@ -85,20 +85,39 @@ def readiness(obj: Object, *, kubelet_version: str | None = None) -> Verdict:
         return Verdict(False, "is being deleted")
     if kind == "Node":
         return _node(obj, kubelet_version)
-    observed = _status(obj).get("observedGeneration")
-    if observed is not None and observed < (metadata.get("generation") or 0):
-        return Verdict(False, f"the controller has seen generation {observed} of {metadata.get('generation')}")
+    unseen = outdated(obj)
+    if unseen is not None:
+        return unseen
     judge = _JUDGES.get(kind)
     if judge is not None:
         return judge(obj)
     if kind in _READY_WHEN_THERE:
         return Verdict(True, "exists")
-    return _by_condition(obj, "Ready")
+    return by_condition(obj, "Ready")
 
 
 def ready_when_there(kind: str) -> bool:
     """Whether objects of a kind are ready as soon as they exist."""
     return kind in _READY_WHEN_THERE
+
+
+def outdated(obj: Object) -> Verdict | None:
+    """A verdict if what the status says is not about the object as it is now."""
+    wanted, observed = (obj.get("metadata") or {}).get("generation") or 0, _status(obj).get("observedGeneration")
+    if observed is None or observed >= wanted:
+        return None
+    return Verdict(False, f"the controller has seen generation {observed} of {wanted}")
+
+
+def by_condition(obj: Object, name: str, status: str = "True", reason: str | None = None) -> Verdict:
+    """Whether a condition has a status, and a reason if one is given."""
+    condition = _condition(obj, name)
+    if condition is None:
+        return Verdict(False, f"no condition {name} yet")
+    text = _condition_text(condition)
+    if condition.get("status") == status and reason is not None and condition.get("reason") != reason:
+        return Verdict(False, f"{text}, but with the reason {condition.get('reason') or '(none)'}, not {reason}")
+    return Verdict(condition.get("status") == status, text)
 
 
 def trouble(pod: Object) -> Verdict:
@@ -145,15 +164,8 @@ def _condition_text(condition: t.Mapping[str, t.Any]) -> str:
     return f"{text} ({why})" if why else text
 
 
-def _by_condition(obj: Object, name: str) -> Verdict:
-    condition = _condition(obj, name)
-    if condition is None:
-        return Verdict(False, f"no condition {name} yet")
-    return Verdict(condition.get("status") == "True", _condition_text(condition))
-
-
 def _node(obj: Object, kubelet_version: str | None) -> Verdict:
-    verdict = _by_condition(obj, "Ready")
+    verdict = by_condition(obj, "Ready")
     parts = [verdict.what]
     taints = sorted({taint.get("key", "") for taint in (obj.get("spec") or {}).get("taints") or []} & _NODE_LIFECYCLE_TAINTS)
     if taints:
@@ -286,7 +298,7 @@ def _definition(obj: Object) -> Verdict:
     names = _condition(obj, "NamesAccepted")
     if names is not None and names.get("status") == "False":
         return Verdict(False, _condition_text(names), failed=True)
-    return _by_condition(obj, "Established")
+    return by_condition(obj, "Established")
 
 
 def _phase(*good: str) -> t.Callable[[Object], Verdict]:
@@ -302,7 +314,7 @@ def _budget(obj: Object) -> Verdict:
 
 
 _JUDGES: t.Final[dict[str, t.Callable[[Object], Verdict]]] = {
-    "APIService": lambda obj: _by_condition(obj, "Available"),
+    "APIService": lambda obj: by_condition(obj, "Available"),
     "CustomResourceDefinition": _definition,
     "DaemonSet": _daemon_set,
     "Deployment": _deployment,

@@ -10,7 +10,9 @@ import dataclasses
 import typing as t
 from urllib.parse import quote
 
-__all__ = ["BUILTIN", "Resource", "builtin", "describe"]
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
+
+__all__ = ["BUILTIN", "Resource", "builtin", "check_kind", "describe"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,17 @@ def builtin(kind: str, api_version: str | None) -> Resource | None:
     if known is not None and api_version in (None, known.api_version):
         return known
     return None
+
+
+def check_kind(option: str, kind: str) -> None:
+    """Refuses other ways to write a kind that every server has; they would only be found not to be served."""
+    if not kind:
+        raise InputError(f"{option} is empty; give a kind, for example Pod")
+    if kind in BUILTIN:
+        return
+    for known in BUILTIN.values():
+        if kind.lower() in (known.kind.lower(), known.plural):
+            raise InputError(f"{option} is {kind!r}; write it as {known.kind}")
 
 
 def describe(obj: t.Mapping[str, t.Any]) -> str:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import datetime
 import math
@@ -20,13 +19,14 @@ import time
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._definitions import without_secrets
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Stream
 
-__all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "expression_judge", "heartbeats", "judge_for", "trim", "wait_for"]
+__all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "heartbeats", "judge_for", "trim", "wait_for"]
 
 Object = dict[str, t.Any]
 Judge = t.Callable[[Object], Verdict]
@@ -37,6 +37,7 @@ _LONGEST_REQUEST = 10.0
 _WATCH_SECONDS = 20
 _LONGEST_BACKOFF = 0.5
 _MOST_TRANSITIONS = 1000
+_NO_MORE_TRANSITIONS = "further changes are not listed"
 _MOST_NAMED = 10
 
 
@@ -52,6 +53,8 @@ class Selection:
     names: tuple[str, ...] = ()
     label_selector: str | None = None
     field_selector: str | None = None
+    at_least: int = 1
+    """How many objects have to be there, where no names are given and they do not have to be gone."""
     only_watch: bool = False
     """Nobody waits for these objects, but they can make the wait fail, and their story is told."""
 
@@ -79,18 +82,21 @@ class Timeline:
 
     def add(self, now: float, what: str) -> None:
         if len(self.entries) < _MOST_TRANSITIONS:
-            self.entries.append({"at_seconds": round(max(now - self._start, 0.0), 3), "what": what})
+            last = len(self.entries) == _MOST_TRANSITIONS - 1
+            self.entries.append({"at_seconds": round(max(now - self._start, 0.0), 3), "what": _NO_MORE_TRANSITIONS if last else what})
 
 
 class Tracker:
     """The state of one selection as the API server told it."""
 
-    def __init__(self, selection: Selection, timeline: Timeline, *, name_kind: bool = False) -> None:
+    def __init__(self, selection: Selection, timeline: Timeline, *, name_kind: bool = False, name_namespace: bool = False) -> None:
         self.selection = selection
         self.satisfied_since: float | None = None
         self._failed_since: dict[str, float] = {}
         self._timeline = timeline
         self._prefix = f"{selection.kind} " if name_kind else ""
+        if name_namespace and selection.namespace:
+            self._prefix += f"{selection.namespace}/"
         self._objects: dict[str, Object] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._first_uids: dict[str, str] = {}
@@ -151,8 +157,9 @@ class Tracker:
         if not self._listed:
             return f"nothing was seen of {self.selection.describe()}"
         bad = [f"{self._prefix}{key}: {verdict.what}" for key, verdict in self._verdicts.items() if verdict.failed or not verdict.ok]
-        if not self._verdicts and self.selection.judge is not None and not self.selection.only_watch:
-            return f"no {self.selection.describe()} found"
+        if not self._enough() and not self.selection.only_watch:
+            few = f"only {len(self._verdicts)} of at least {self.selection.at_least}" if self._verdicts else "no"
+            bad.insert(0, f"{few} {self.selection.describe()} found")
         if len(bad) > _MOST_NAMED:
             bad[_MOST_NAMED:] = [f"and {len(bad) - _MOST_NAMED} more"]
         return "; ".join(bad)
@@ -206,10 +213,11 @@ class Tracker:
             self._failed_since.pop(key, None)
             self._tell(key, "gone", now)
 
+    def _enough(self) -> bool:
+        return bool(self.selection.names) or self.selection.judge is None or len(self._verdicts) >= self.selection.at_least
+
     def settle(self, now: float) -> None:
-        verdicts = self._verdicts.values()
-        good = self._listed and all(verdict.ok for verdict in verdicts) and (bool(verdicts) or self.selection.judge is None)
-        if not good:
+        if not (self._listed and self._enough() and all(verdict.ok for verdict in self._verdicts.values())):
             self.satisfied_since = None
         elif self.satisfied_since is None:
             self.satisfied_since = now
@@ -321,6 +329,9 @@ class _Source:
         self._emit("list", page.items)
 
     def _watch(self) -> None:
+        if self._failures > 1 and self._went_back():
+            self._version = ""
+            return
         seconds = max(1, min(_WATCH_SECONDS, int(self._remaining()) + 1))
         query = {
             "resourceVersion": self._version,
@@ -346,6 +357,12 @@ class _Source:
                 self._version = version
             if kind != "BOOKMARK":
                 self._emit("event", event)
+
+    def _went_back(self) -> bool:
+        """Whether an outage has left the server at an older state, from a backup of its data: a watch from the future would be silent."""
+        answer = self._client.request("GET", self._path, query={"limit": 1}, timeout=self._timeout(), retry=False)
+        found = str((answer.get("metadata") or {}).get("resourceVersion", ""))
+        return found.isdigit() and self._version.isdigit() and int(found) < int(self._version)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,7 +392,8 @@ class _Wait:
         self._start = clock()
         self._deadline = self._start + timeout_seconds
         self._timeline = Timeline(self._start)
-        self._trackers = [Tracker(selection, self._timeline, name_kind=len(selections) > 1) for selection in selections]
+        several = {"name_kind": len(selections) > 1, "name_namespace": len({selection.namespace for selection in selections if selection.namespace}) > 1}
+        self._trackers = [Tracker(selection, self._timeline, **several) for selection in selections]
         self._awaited = [tracker for tracker in self._trackers if not tracker.selection.only_watch]
         self._news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
         self._outages: dict[int, str] = {}
@@ -504,35 +522,13 @@ def wait_for(
     return _Wait(client, selections, timeout_seconds, what, stable_seconds, cluster_uid, clock).run()
 
 
-def judge_for(until: str, *, kubelet_version: str | None = None, expression: str | None = None) -> Judge | None:
-    """The named predicates of O(until)."""
+def judge_for(until: str, *, kubelet_version: str | None = None) -> Judge | None:
+    """The states that every object can be waited for."""
     if until == "gone":
         return None
     if until == "exists":
         return lambda obj: Verdict(True, "exists")
-    if until == "expression":
-        return expression_judge(expression or "")
     return lambda obj: readiness(obj, kubelet_version=kubelet_version)
-
-
-def expression_judge(expression: str) -> Judge:
-    try:
-        import jmespath
-    except ImportError as error:
-        raise InputError(f"expression needs the Python package jmespath ({error}); install it for the Python that runs this module") from error
-    try:
-        compiled = jmespath.compile(expression)
-    except (jmespath.exceptions.JMESPathError, ValueError) as error:
-        raise InputError(f"expression {expression!r} is not JMESPath: {error}") from error
-
-    def judge(obj: Object) -> Verdict:
-        try:
-            value = compiled.search(obj)
-        except jmespath.exceptions.JMESPathError as error:
-            return Verdict(False, f"expression cannot be evaluated: {error}")
-        return Verdict(bool(value), f"expression gives {_shorten(value)}")
-
-    return judge
 
 
 def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Selection:
@@ -552,15 +548,9 @@ def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Select
     return Selection(kind="Lease", judge=judge, namespace="kube-node-lease", names=nodes)
 
 
-def _shorten(value: t.Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
 def trim(obj: Object) -> Object:
-    """An object without what is long and of no use to a reader."""
-    trimmed = copy.deepcopy(obj)
-    trimmed.get("metadata", {}).pop("managedFields", None)
+    """An object without what is long and of no use to a reader, and without the values of Secrets: failures are shown to everybody."""
+    trimmed = without_secrets(obj)
     if trimmed.get("kind") == "Node":
         trimmed.get("status", {}).pop("images", None)
     return trimmed

@@ -276,6 +276,8 @@ def apply(call: Call) -> None:
         raise InputError(f"timeout_seconds is {params['timeout_seconds']}; it cannot be less than 1")
     if not params["field_manager"] or len(params["field_manager"]) > 128:
         raise InputError(f"field_manager is {params['field_manager']!r}; it has to be 1 to 128 characters long")
+    if not params["namespace"]:
+        raise InputError("namespace is empty; give a namespace, or leave it out for default")
     prune = pruning(params)
     definitions = in_order(collect(given, params["src"], params["template"]))
     call.secrets.update(value for value in secret_values(definition.body for definition in definitions) if len(value) > 3)

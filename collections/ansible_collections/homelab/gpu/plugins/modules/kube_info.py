@@ -12,82 +12,163 @@ version_added: 0.1.0
 author:
   - homelab.gpu contributors (@homelab-gpu)
 description:
-  - Runs any number of queries over one connection and returns their results in the same order.
-  - Returns objects as they are, the values of Secrets included; use C(no_log) on tasks that read them.
+  - Reads objects of one kind, or with O(queries) of any number of kinds over one connection, with results in the same order.
+  - Returns objects as they are, the values of Secrets included, as C(kubernetes.core.k8s_info) does. Use C(no_log) on tasks that
+    read them, or a O(query) that leaves the values out.
+  - The options that C(kubernetes.core.k8s_info) has too mean the same, and so do RV(resources) and RV(api_found). For waiting there is
+    M(homelab.gpu.kube_wait).
 extends_documentation_fragment:
   - homelab.gpu._kubeconfig
   - homelab.gpu._attributes
   - homelab.gpu._attributes.actiongroup_gpu
   - homelab.gpu._attributes.info
 options:
+  kind:
+    description:
+      - Kind of the objects. Without it and without O(queries), only RV(cluster_uid) is found out.
+    type: str
+  api_version:
+    description:
+      - API version of the kind. Needed only for kinds that several API groups serve.
+    type: str
+  namespace:
+    description:
+      - Namespace of the objects. Without it, an object given by name is looked for in V(default), and others in all namespaces.
+      - Ignored for kinds that have no namespace.
+    type: str
+  name:
+    description:
+      - Name of one object.
+    type: str
+  label_selectors:
+    description:
+      - Selectors on labels, for example V(app=web) or V(tier in (front, back\)). All of them have to match.
+    type: list
+    elements: str
+  field_selectors:
+    description:
+      - Selectors on fields, for example V(spec.nodeName=worker-1). All of them have to match.
+    type: list
+    elements: str
+  query:
+    description:
+      - JMESPath expression over all that was read. That is the list of the objects with O(kind), and the list of the results with
+        O(queries). Its value is returned as RV(value), instead of what it was made from.
+      - Texts stand in single quotes, for example V([?status.phase=='Running'].metadata.name). In double quotes stand the names of
+        fields.
+      - Needs the Python package C(jmespath).
+    type: str
   queries:
     description:
-      - What to read. Without any query only RV(cluster_uid) is returned.
+      - What to read, if it is more than one kind. Excludes O(kind) and what belongs to it.
     type: list
     elements: dict
     default: []
     suboptions:
       kind:
         description:
-          - Kind of the objects.
+          - Like O(kind).
         type: str
         required: true
       api_version:
         description:
-          - API version of the kind. Needed only for kinds that several API groups serve.
+          - Like O(api_version).
         type: str
       namespace:
         description:
-          - Namespace of the objects. Without it, an object given by name is looked for in V(default), and others in all namespaces.
+          - Like O(namespace).
         type: str
       name:
         description:
-          - Name of one object.
+          - Like O(name).
         type: str
       label_selectors:
         description:
-          - Selectors on labels. All of them have to match.
+          - Like O(label_selectors).
         type: list
         elements: str
       field_selectors:
         description:
-          - Selectors on fields. All of them have to match.
+          - Like O(field_selectors).
         type: list
         elements: str
+      query:
+        description:
+          - JMESPath expression over the list of the objects of this query. Its value stands in RV(results), instead of the list.
+        type: str
 seealso:
   - module: homelab.gpu.kube_wait
 """
 
 EXAMPLES = r"""
-- name: Read nodes and the pods of the system
+- name: Read the pods of the DNS server
+  homelab.gpu.kube_info:
+    kubeconfig: ~/.kube/lab
+    kind: Pod
+    namespace: kube-system
+    label_selectors: [k8s-app=kube-dns]
+  delegate_to: localhost
+  register: dns
+
+- name: Show where they run
+  ansible.builtin.debug:
+    msg: "{{ dns.resources | map(attribute='spec.nodeName') }}"
+
+- name: Read how many GPU slots each node has
+  homelab.gpu.kube_info:
+    kubeconfig: ~/.kube/lab
+    kind: Node
+    query: '[].{name: metadata.name, slots: status.allocatable."nvidia.com/gpu"}'
+  delegate_to: localhost
+  register: gpus
+
+- name: Read objects of several kinds in one call
   homelab.gpu.kube_info:
     kubeconfig: ~/.kube/lab
     queries:
       - kind: Node
       - kind: Pod
-        namespace: kube-system
-        label_selectors: [k8s-app=kube-dns]
+        field_selectors: [status.phase=Pending]
+      - kind: Secret
+        namespace: models
+        query: '[].metadata.name'
   delegate_to: localhost
   register: cluster
 
-- name: Show the names of the nodes
+- name: Show the names of the nodes and of the Secrets
   ansible.builtin.debug:
-    msg: "{{ cluster.results[0] | map(attribute='metadata.name') }}"
+    msg: "{{ [cluster.results[0] | map(attribute='metadata.name'), cluster.results[2]] }}"
 """
 
 RETURN = r"""
-results:
-  description: For each query the list of the objects found, without managed fields. Empty if there are none.
+resources:
+  description: The objects found, without managed fields. Empty if there are none.
   type: list
-  elements: list
-  returned: success
+  elements: dict
+  returned: success, with O(kind) and without O(query)
+results:
+  description:
+    - For each of the O(queries) the list of the objects found, without managed fields. Empty if there are none.
+    - With O(queries[].query), the value of that expression instead.
+  type: list
+  elements: raw
+  returned: success, without O(kind) and without O(query)
+value:
+  description: The value of the O(query).
+  type: raw
+  returned: success, with O(query)
+  sample: [{name: k3s-gpu-worker, slots: '4'}]
 cluster_uid:
   description: The UID of the namespace C(kube-system), which tells clusters apart.
   type: str
   returned: success
   sample: 8a3ff3b0-5a8a-4d1e-a2cb-0f6c0a8a2a3e
+api_found:
+  description: Whether the API server serves all kinds that were asked for.
+  type: bool
+  returned: success
 not_served:
-  description: The queries, by their position from 0, whose kind the API server does not serve. Their results are empty.
+  description: The queries, by their position from 0, whose kind the API server does not serve. Nothing is found for them.
   type: list
   elements: int
   returned: success
@@ -108,70 +189,44 @@ causes:
 
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed
+from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
 from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError
-
-
-def read(client: Client, query: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    resource = client.resource(query["kind"], query["api_version"])
-    namespace = query["namespace"] if resource.namespaced else None
-    if query["name"]:
-        found = client.get(resource, query["name"], (namespace or "default") if resource.namespaced else None)
-        objects = [found] if found else []
-    else:
-        try:
-            objects = client.list_all(
-                resource,
-                namespace,
-                label_selector=",".join(query["label_selectors"] or []),
-                field_selector=",".join(query["field_selectors"] or []),
-            ).items
-        except ApiError as error:
-            if error.status == 404:
-                raise KindNotServed(query["kind"], resource.api_version) from error
-            raise
-    for obj in objects:
-        obj["metadata"].pop("managedFields", None)
-    return objects
-
-
-def check(queries: list[dict[str, t.Any]]) -> None:
-    for index, query in enumerate(queries):
-        if query["name"] and (query["label_selectors"] or query["field_selectors"]):
-            raise InputError(f"queries[{index}]: name excludes label_selectors and field_selectors; give one of them")
+from ansible_collections.homelab.gpu.plugins.module_utils._expressions import Expression
+from ansible_collections.homelab.gpu.plugins.module_utils._queries import QUERY, queries_of, read
 
 
 def info(call: Call) -> None:
-    results: list[list[dict[str, t.Any]]] = []
-    not_served: list[int] = []
-    queries = call.params["queries"]
-    check(queries)
+    params = call.params
+    queries = queries_of(params)
+    projection = None if params["query"] is None else Expression("query", params["query"])
     client = call.cluster()
+    results: list[t.Any] = []
+    not_served: list[int] = []
     for index, query in enumerate(queries):
         try:
-            results.append(read(client, query))
+            found = read(client, query)
         except KindNotServed:
-            results.append([])
+            found = []
             not_served.append(index)
-    call.result.update(results=results, cluster_uid=client.cluster_uid(), not_served=not_served)
+        results.append(query.projection.value(found) if query.projection else found)
+    name, read_objects = ("resources", results[0]) if params["kind"] else ("results", results)
+    call.result.update(api_found=not not_served, not_served=not_served, cluster_uid=client.cluster_uid())
+    if projection is None:
+        call.result[name] = read_objects
+    else:
+        call.result["value"] = projection.value(read_objects)
 
 
 MODULE = ClusterModule(
     info,
     {
+        **QUERY,
+        "query": {"type": "str"},
         "queries": {
             "type": "list",
             "elements": "dict",
             "default": [],
-            "options": {
-                "kind": {"type": "str", "required": True},
-                "api_version": {"type": "str"},
-                "namespace": {"type": "str"},
-                "name": {"type": "str"},
-                "label_selectors": {"type": "list", "elements": "str"},
-                "field_selectors": {"type": "list", "elements": "str"},
-            },
+            "options": {**QUERY, "kind": {"type": "str", "required": True}, "query": {"type": "str"}},
         },
     },
 )

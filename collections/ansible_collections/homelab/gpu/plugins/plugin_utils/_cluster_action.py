@@ -15,10 +15,11 @@ import sys
 import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call
+from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, problems
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import ClusterModule
@@ -38,8 +39,7 @@ class ClusterAction(ActionBase):
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         here = not self._task.async_val and self._would_run_here(task_vars)
-        # As a module would get them: plain
-        arguments = self.prepared(json.loads(json.dumps(self._task.args)), task_vars, here=here)
+        arguments = self.prepared(self._plain_arguments(), task_vars, here=here)
         if not here:
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)}
         environment: dict[str, str] = {}
@@ -47,21 +47,36 @@ class ClusterAction(ActionBase):
         # Programs that tell credentials have to see it too; this process ends with the task
         os.environ.update({name: str(value) for name, value in environment.items()})
         validation = ArgumentSpecValidator(self.module.argument_spec, **self.module.constraints).validate(arguments)
+        wrong = problems(validation, self._task.action)
+        if wrong:
+            return {**result, "failed": True, "msg": remove_values(wrong, validation._no_log_values)}
         call = Call(validation.validated_parameters, check_mode=self._task.check_mode, environ=os.environ)
-        problems = "; ".join(validation.error_messages)
-        outcome = {"failed": True, "msg": problems} if problems else self.module.run(call)
+        outcome = self.module.run(call)
+        outcome["invocation"] = {"module_args": call.shown_params}
+        if validation._warnings:
+            outcome["warnings"] = [f"Both option {both['option']} and its alias {both['alias']} are set." for both in validation._warnings]
         return {**result, **remove_values(outcome, {*validation._no_log_values, *call.secrets})}
 
     def prepared(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], *, here: bool) -> dict[str, t.Any]:
         """The task's arguments with what only the controller can do to them; C(here): the work will be done in this process."""
         return arguments
 
+    def _plain_arguments(self) -> dict[str, t.Any]:
+        """As a module gets them: YAML's dates, for example, are texts by then."""
+        arguments = json.dumps(self._task.args, cls=get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE))
+        return t.cast("dict[str, t.Any]", json.loads(arguments))
+
     def _would_run_here(self, task_vars: dict[str, t.Any]) -> bool:
         if self._connection.transport != "local" or self._connection.become:
             return False
         if self._task.delegate_to:
             task_vars = (task_vars.get("ansible_delegated_vars") or {}).get(self._task.delegate_to) or task_vars
-        interpreter = str(task_vars.get("ansible_python_interpreter") or "auto")
-        if interpreter.startswith("auto"):
-            return True
-        return os.path.realpath(self._templar.template(interpreter)) == os.path.realpath(sys.executable)
+        # As it is in the variables: a text made of it would not be a template any more
+        interpreter = str(self._templar.template(task_vars.get("ansible_python_interpreter") or "auto"))
+        return interpreter.startswith("auto") or _one_environment(interpreter, sys.executable)
+
+
+def _one_environment(interpreter: str, other: str) -> bool:
+    """Whether both are one Python with the same packages: a virtual environment's links to the Python that it was made from."""
+    folders = {os.path.realpath(os.path.dirname(path)) for path in (interpreter, other)}
+    return len(folders) == 1 and os.path.realpath(interpreter) == os.path.realpath(other)

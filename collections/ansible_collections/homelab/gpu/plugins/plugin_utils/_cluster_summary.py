@@ -10,52 +10,21 @@ from __future__ import annotations
 import re
 import typing as t
 from datetime import datetime, timezone
-from decimal import Decimal
 
+from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import readiness
 
-__all__ = ["SCHEMA", "QuantityError", "age_seconds", "moment", "quantity", "summarise"]
+__all__ = ["SCHEMA", "age_seconds", "moment", "summarise"]
 
 SCHEMA = 1
 
 Object = t.Mapping[str, t.Any]
 
-_QUANTITY = re.compile(r"([+-]?[0-9]*\.?[0-9]+)(?:([eE][+-]?[0-9]+)|([numkMGTPE]|[KMGTPE]i)?)")
-_FACTORS = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "k": Decimal(10**3),
-    "M": Decimal(10**6),
-    "G": Decimal(10**9),
-    "T": Decimal(10**12),
-    "P": Decimal(10**15),
-    "E": Decimal(10**18),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}
 _GPU = re.compile(r"(?:nvidia|amd)\.com/(?:gpu|mig-)|gpu\.intel\.com/")
 _ROLE = "node-role.kubernetes.io/"
 # Labels of these owners, and of their subdomains, are set by software, not for a purpose of the site.
 _SOFTWARE = ("kubernetes.io", "k8s.io", "k3s.io", "cattle.io", "nvidia.com")
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
-
-
-class QuantityError(ValueError):
-    """The text is not a Kubernetes quantity."""
-
-
-def quantity(text: t.Any) -> Decimal:
-    """The number that a Kubernetes quantity such as C(250m), C(16Gi) or C(1e3) stands for."""
-    match = _QUANTITY.fullmatch(str(text).strip())
-    if not match:
-        raise QuantityError(f"{text!r} is not a Kubernetes quantity")
-    number, exponent, suffix = match.groups()
-    return Decimal(number + (exponent or "")) * _FACTORS.get(suffix or "", Decimal(1))
 
 
 def moment(text: str) -> datetime:

@@ -42,6 +42,7 @@ KINDS = (
     Kind("v1", "ConfigMap", "configmaps"),
     Kind("v1", "Secret", "secrets"),
     Kind("v1", "Service", "services"),
+    Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     Kind("apps/v1", "Deployment", "deployments"),
     Kind("apps/v1", "DaemonSet", "daemonsets"),
     Kind("batch/v1", "Job", "jobs"),
@@ -64,6 +65,8 @@ class Fault:
     retry_after: int | None = None
     drop: bool = False
     """Close the connection without an answer."""
+    lose_answer: bool = False
+    """Do what is asked, but close the connection instead of saying so."""
     cut_after: int | None = None
     """For watches: close the connection after so many events."""
     gone_after: int | None = None
@@ -73,6 +76,26 @@ class Fault:
 
     def matches(self, method: str, path: str) -> bool:
         return self.times > 0 and self.method in ("", method) and self.path in path
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What happened to an object, and what it was like before."""
+
+    version: int
+    kind: str
+    obj: Object
+    before: Object | None = None
+
+    def seen_through(self, query: dict[str, str]) -> Object | None:
+        """What a watch with selectors is told: what leaves its selection is deleted for it, and what enters is added."""
+        was = self.before is not None and selected(self.before, query)
+        now = self.kind != "DELETED" and selected(self.obj, query)
+        if was and not now:
+            old = copy.deepcopy(t.cast("Object", self.before))
+            old["metadata"]["resourceVersion"] = self.obj["metadata"]["resourceVersion"]
+            return {"type": "DELETED", "object": old}
+        return {"type": "MODIFIED" if was else "ADDED", "object": self.obj} if now else None
 
 
 class ApiFailure(Exception):
@@ -105,8 +128,9 @@ class FakeApi:
         self._version = 100
         self._oldest_version = self._version
         self._lock = threading.RLock()
-        self._log: list[tuple[int, str, Kind, Object]] = []
-        self._watchers: list[tuple[Kind, queue.SimpleQueue[tuple[int, str, Object]]]] = []
+        self._log: list[tuple[Kind, Event]] = []
+        self._watchers: list[tuple[Kind, queue.SimpleQueue[Event]]] = []
+        self._pages: dict[str, tuple[int, list[Object]]] = {}
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self.cluster_uid = self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}})["metadata"]["uid"]
@@ -190,10 +214,25 @@ class FakeApi:
                 if (key[1], key[3]) == (kind, name) and (not namespace or namespace == key[2]):
                     self._remove(self._kind_of(obj["apiVersion"], kind), key)
 
+    def go_back(self, version: int) -> None:
+        """As from a backup: counts on from an older version and knows nothing of what came later."""
+        with self._lock:
+            self._version = self._oldest_version = version
+            self._log = []
+
     def compact(self) -> None:
         """From now on, watches from older versions are told 410."""
         with self._lock:
             self._oldest_version = self._version
+
+    def bookmark(self) -> None:
+        """Tells watches that want to know it the present version."""
+        with self._lock:
+            for kind, events in self._watchers:
+                events.put(Event(self._version, "BOOKMARK", self._bookmark(kind)))
+
+    def _bookmark(self, kind: Kind) -> Object:
+        return {"kind": kind.name, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(self._version)}}
 
     def count(self, method: str = "", path: str = "") -> int:
         return sum(1 for seen_method, seen_path in self.requests if method in ("", seen_method) and path in seen_path)
@@ -218,24 +257,26 @@ class FakeApi:
         metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         if kind.name == "Namespace":
             obj.setdefault("status", {"phase": "Active"})
+        before = self.objects.get(key)
         self.objects[key] = obj
         if kind.name == "CustomResourceDefinition":
             self._serve_custom(obj)
-        self._tell(event, kind, obj)
+        self._tell(event, kind, obj, before)
         return obj
 
     def _remove(self, kind: Kind, key: tuple[str, str, str, str]) -> None:
         obj = self.objects.pop(key)
         self._version += 1
-        obj["metadata"]["resourceVersion"] = str(self._version)
-        self._tell("DELETED", kind, obj)
+        last = copy.deepcopy(obj)
+        last["metadata"]["resourceVersion"] = str(self._version)
+        self._tell("DELETED", kind, last, obj)
 
-    def _tell(self, event: str, kind: Kind, obj: Object) -> None:
-        entry = copy.deepcopy(obj)
-        self._log.append((self._version, event, kind, entry))
+    def _tell(self, what: str, kind: Kind, obj: Object, before: Object | None) -> None:
+        event = Event(self._version, what, copy.deepcopy(obj), copy.deepcopy(before))
+        self._log.append((kind, event))
         for watched, events in self._watchers:
             if watched == kind:
-                events.put((self._version, event, entry))
+                events.put(event)
 
     def _serve_custom(self, definition: Object) -> None:
         established = any(entry["type"] == "Established" and entry["status"] == "True" for entry in (definition.get("status") or {}).get("conditions") or [])
@@ -307,29 +348,44 @@ class FakeApi:
 
     def _collection(self, method: str, kind: Kind, namespace: str, query: dict[str, str], body: t.Any) -> tuple[int, t.Any]:
         if method == "GET":
-            found = [
-                obj
-                for key, obj in sorted(self.objects.items())
-                if key[:2] == (kind.api_version, kind.name) and (not namespace or key[2] == namespace) and selected(obj, query)
-            ]
-            metadata: Object = {"resourceVersion": str(self._version)}
+            check_selectors(kind, query)
+            token = query.get("continue")
+            if token:
+                version, found = self._continued(token)
+            else:
+                version = self._version
+                found = [
+                    {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+                    for key, obj in sorted(self.objects.items())
+                    if key[:2] == (kind.api_version, kind.name) and (not namespace or key[2] == namespace) and selected(obj, query)
+                ]
+            metadata: Object = {"resourceVersion": str(version)}
             size = min(int(query.get("limit") or 0) or len(found) or 1, self.page_size or len(found) or 1)
-            start = int(query.get("continue") or 0)
-            if start + size < len(found):
-                metadata["continue"] = str(start + size)
-            items = [{key: value for key, value in obj.items() if key not in ("kind", "apiVersion")} for obj in found[start : start + size]]
-            return 200, copy.deepcopy({"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items})
+            if size < len(found):
+                metadata["continue"] = f"{version}-{len(self._pages)}"
+                self._pages[metadata["continue"]] = (version, copy.deepcopy(found[size:]))
+            return 200, copy.deepcopy({"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": found[:size]})
         if method == "POST":
             obj = copy.deepcopy(body)
             key = self._key(kind, namespace, obj["metadata"]["name"])
             if key in self.objects:
                 raise ApiFailure(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
             return 201, self._write("create", kind, key, obj, query)
-        raise ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise _not_allowed()
+
+    def _continued(self, token: str) -> tuple[int, list[Object]]:
+        if token not in self._pages:
+            raise ApiFailure(400, "BadRequest", "continue key is not valid")
+        version, found = self._pages[token]
+        if version < self._oldest_version:
+            raise ApiFailure(410, "Expired", "The provided continue parameter is too old to display a consistent list result.")
+        return version, found
 
     def _single(self, method: str, kind: Kind, namespace: str, name: str, query: dict[str, str], body: t.Any, content_type: str) -> tuple[int, t.Any]:
         key = self._key(kind, namespace, name)
         current = self.objects.get(key)
+        if method not in ("GET", "PATCH", "DELETE"):
+            raise _not_allowed()
         if method == "PATCH" and content_type == "application/apply-patch+yaml":
             return self._apply(kind, key, current, body, query)
         if current is None:
@@ -343,7 +399,7 @@ class FakeApi:
             return 200, self._write("patch", kind, key, merge_patch(current, body), query)
         if method == "DELETE":
             return self._delete(kind, key, current, query, body or {})
-        raise ApiFailure(415, "UnsupportedMediaType", f"{method} with {content_type} is not supported here")
+        raise ApiFailure(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
 
     def _write(self, verb: str, kind: Kind, key: tuple[str, str, str, str], obj: Object, query: dict[str, str]) -> Object:
         obj.setdefault("apiVersion", kind.api_version)
@@ -354,6 +410,7 @@ class FakeApi:
                 raise ApiFailure(404, "NotFound", f'namespaces "{key[2]}" not found')
         for hook in self.hooks:
             obj = hook(verb, obj) or obj
+        _validate(kind, obj)
         old = self.objects.get(key)
         if old is not None and _content(old) == _content(obj):
             return copy.deepcopy(old)
@@ -440,34 +497,88 @@ class FakeApi:
             kind = next((kind for kind in self.kinds if (kind.api_version, kind.plural) == (prefix, parts[-1])), None)
             if kind is None:
                 raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            check_selectors(kind, query)
             since = int(query.get("resourceVersion") or 0)
             if since < self._oldest_version:
                 raise ApiFailure(410, "Expired", f"too old resource version: {since} ({self._oldest_version})")
-            events: queue.SimpleQueue[tuple[int, str, Object]] = queue.SimpleQueue()
-            for version, event, logged, obj in self._log:
-                if logged == kind and version > since:
-                    events.put((version, event, obj))
+            events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+            for logged, event in self._log:
+                if logged == kind and event.version > since:
+                    events.put(event)
+            bookmarks = query.get("allowWatchBookmarks") == "true"
             watcher = (kind, events)
             self._watchers.append(watcher)
         try:
             end = time.monotonic() + float(query.get("timeoutSeconds") or 60)
             while time.monotonic() < end:
                 try:
-                    _version, event, obj = events.get(timeout=0.01)
+                    event = events.get(timeout=0.01)
                 except queue.Empty:
                     yield None
                     continue
-                if (not namespace or obj["metadata"].get("namespace") == namespace) and selected(obj, query):
-                    yield {"type": event, "object": obj}
+                if event.kind == "BOOKMARK":
+                    if bookmarks:
+                        yield {"type": event.kind, "object": event.obj}
+                    continue
+                told = event.seen_through(query)
+                if told is not None and (not namespace or event.obj["metadata"].get("namespace") == namespace):
+                    yield told
+            if bookmarks:
+                yield {"type": "BOOKMARK", "object": self._bookmark(kind)}
         finally:
             with self._lock:
                 self._watchers.remove(watcher)
 
 
+def _not_allowed() -> ApiFailure:
+    return ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def _validate(kind: Kind, obj: Object) -> None:
+    """Names and labels only."""
+    metadata = obj["metadata"]
+    causes = []
+    if len(metadata["name"]) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", metadata["name"]):
+        causes.append(("metadata.name", metadata["name"], "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"))
+    for value in (metadata.get("labels") or {}).values():
+        if value and (len(value) > 63 or not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", value)):
+            causes.append(("metadata.labels", value, "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.'"))
+    if causes:
+        told = [{"reason": "FieldValueInvalid", "message": f'Invalid value: "{value}": {why}', "field": field} for field, value, why in causes]
+        text = "; ".join(f"{entry['field']}: {entry['message']}" for entry in told)
+        raise ApiFailure(422, "Invalid", f'{kind.name} "{metadata["name"]}" is invalid: {text}', told)
+
+
+_FIELDS = {
+    "Event": {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "reason", "source", "type"},
+    "Job": {"status.successful"},
+    "Namespace": {"status.phase"},
+    "Node": {"spec.unschedulable"},
+    "Pod": {"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP"},
+    "Secret": {"type"},
+}
+
+
+def check_selectors(kind: Kind, query: dict[str, str]) -> None:
+    for part in _requirements(query.get("labelSelector") or ""):
+        if not re.fullmatch(r"!?[^\s=!,()]+|[^\s=!,()]+ *(==?|!=) *[^\s=!,()]*|[^\s=!,()]+ +(in|notin) +\(.*\)", part):
+            raise ApiFailure(400, "BadRequest", f"unable to parse requirement: {part}")
+    for part in filter(None, (query.get("fieldSelector") or "").split(",")):
+        field, equals, _value = part.partition("=")
+        field = field.rstrip("!")
+        if not equals:
+            raise ApiFailure(400, "BadRequest", f"invalid selector: '{part}'; can't understand '{part}'")
+        if field not in {"metadata.name", "metadata.namespace"} | _FIELDS.get(kind.name, set()):
+            raise ApiFailure(400, "BadRequest", f"field label not supported: {field}")
+
+
+def _requirements(selector: str) -> list[str]:
+    return [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
+
+
 def selected(obj: Object, query: dict[str, str]) -> bool:
     labels = obj["metadata"].get("labels") or {}
-    requirements = re.split(r",(?![^(]*\))", query.get("labelSelector") or "")
-    if not all(_fits(labels, requirement.strip()) for requirement in requirements if requirement):
+    if not all(_fits(labels, requirement) for requirement in _requirements(query.get("labelSelector") or "")):
         return False
     for part in filter(None, (query.get("fieldSelector") or "").split(",")):
         key, _equals, value = part.partition("=")
@@ -631,6 +742,9 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 status, answer = api.answer(method, url.path, query, body, content_type, self.headers.get("Accept") or "")
             except ApiFailure as failure:
                 status, answer = failure.status, failure.body
+            if fault is not None and fault.lose_answer:
+                self.close_connection = True
+                return
             self._send(status, answer)
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve

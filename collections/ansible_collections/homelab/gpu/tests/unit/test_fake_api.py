@@ -26,7 +26,7 @@ from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 Object = dict[str, t.Any]
 
 KUBECONFIG = os.environ.get("HOMELAB_GPU_TEST_KUBECONFIG")
-MAPS, NODES, NAMESPACES = BUILTIN["ConfigMap"], BUILTIN["Node"], BUILTIN["Namespace"]
+MAPS, NODES, NAMESPACES, PODS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod"))
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.skipif(not KUBECONFIG, reason="HOMELAB_GPU_TEST_KUBECONFIG is not set"))])
@@ -296,6 +296,50 @@ def test_a_watch_tells_everything_since_a_list(client: Client, namespace: str) -
     assert seen == [("ADDED", "w", "1"), ("MODIFIED", "w", "2"), ("DELETED", "w", "2")]
 
 
+def watched(client: Client, namespace: str, count: int, *, seconds: int = 10, **query: t.Any) -> list[Object]:
+    """The first events of a watch."""
+    stream = client.stream(MAPS.path(namespace), {"timeoutSeconds": seconds, **query}, timeout=seconds + 5)
+    seen: list[Object] = []
+    for event in stream:
+        seen.append(event)
+        if len(seen) == count:
+            break
+    stream.close()
+    return seen
+
+
+def test_a_watch_goes_on_from_any_event(client: Client, namespace: str) -> None:
+    version = client.list_all(MAPS, namespace).resource_version
+    for value in "123":
+        apply(client, namespace, config_map("w", {"mine": "yes"}, a=value))
+    first = watched(client, namespace, 1, resourceVersion=version, labelSelector="mine")[0]["object"]
+    assert first["data"]["a"] == "1"
+    later = watched(client, namespace, 2, resourceVersion=first["metadata"]["resourceVersion"], labelSelector="mine")
+    assert [(event["type"], event["object"]["data"]["a"]) for event in later] == [("MODIFIED", "2"), ("MODIFIED", "3")]
+
+
+def test_a_watch_ends_with_a_bookmark_from_which_another_goes_on(client: Client, namespace: str) -> None:
+    """The bookmark is newer than anything the watch has told."""
+    version = client.list_all(MAPS, namespace).resource_version
+    made = apply(client, namespace, config_map("other"))
+    query: Object = {"fieldSelector": "metadata.name=w", "allowWatchBookmarks": "true"}
+    (bookmark,) = watched(client, namespace, 1, seconds=1 if client.server.startswith("http:") else 5, resourceVersion=version, **query)
+    assert (bookmark["type"], bookmark["object"]["kind"]) == ("BOOKMARK", "ConfigMap")
+    reached = bookmark["object"]["metadata"]["resourceVersion"]
+    assert int(reached) >= int(made["metadata"]["resourceVersion"])
+    apply(client, namespace, config_map("w"))
+    assert [event["type"] for event in watched(client, namespace, 1, resourceVersion=reached, **query)] == ["ADDED"]
+
+
+def test_a_watch_with_a_selector_tells_what_leaves_it_as_deleted(client: Client, namespace: str) -> None:
+    version = client.list_all(MAPS, namespace).resource_version
+    apply(client, namespace, config_map("w", {"mine": "yes"}))
+    apply(client, namespace, config_map("w", {"mine": "no"}))
+    apply(client, namespace, config_map("w", {"mine": "yes"}))
+    told = watched(client, namespace, 3, resourceVersion=version, labelSelector="mine=yes")
+    assert [event["type"] for event in told] == ["ADDED", "DELETED", "ADDED"]
+
+
 def test_a_watch_from_a_version_too_old_is_told_so(client: Client) -> None:
     """Real servers answer by an event, or refuse the request."""
     try:
@@ -309,6 +353,92 @@ def test_a_watch_from_a_version_too_old_is_told_so(client: Client) -> None:
         assert event["type"] == "ERROR"
         code = event["object"]["code"]
     assert code == 410
+
+
+def test_what_is_there_already(client: Client, namespace: str) -> None:
+    client.request("POST", MAPS.path(namespace), body=config_map())
+    error = refused(409, client, "POST", MAPS.path(namespace), body=config_map())
+    assert (error.reason, error.message) == ("AlreadyExists", 'configmaps "c" already exists')
+
+
+def test_creation_as_a_dry_run(client: Client, namespace: str) -> None:
+    made = client.request("POST", MAPS.path(namespace), query={"dryRun": "All"}, body=config_map(a="1"))
+    assert (made["data"], made["metadata"]["namespace"]) == ({"a": "1"}, namespace)
+    assert client.get(MAPS, "c", namespace) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(config_map("Not_A_Name"), "metadata.name"), (config_map("c", {"mine": "not a value"}), "metadata.labels")],
+    ids=["name", "label"],
+)
+@pytest.mark.parametrize("dry_run", [None, "All"])
+def test_what_is_invalid_is_refused_with_its_causes(client: Client, namespace: str, body: Object, field: str, dry_run: str | None) -> None:
+    error = refused(422, client, "POST", MAPS.path(namespace), query={"dryRun": dry_run}, body=body)
+    assert error.reason == "Invalid"
+    assert error.message.startswith(f'ConfigMap "{body["metadata"]["name"]}" is invalid: {field}: Invalid value: ')
+    assert {(cause["reason"], cause["field"]) for cause in error.causes} == {("FieldValueInvalid", field)}
+    assert error.causes[0]["message"].startswith('Invalid value: "')
+
+
+def test_an_invalid_change_is_refused(client: Client, node: str) -> None:
+    patch = {"metadata": {"labels": {"mine": "not a value"}}}
+    error = refused(422, client, "PATCH", NODES.path(name=node), body=patch, content_type="application/merge-patch+json")
+    assert {cause["field"] for cause in error.causes} == {"metadata.labels"}
+    found = client.get(NODES, node)
+    assert found is not None
+    assert "mine" not in (found["metadata"].get("labels") or {})
+
+
+@pytest.mark.parametrize(("method", "name"), [("POST", "c"), ("PATCH", None)])
+def test_methods_that_do_not_fit_are_not_allowed(client: Client, namespace: str, method: str, name: str | None) -> None:
+    error = refused(405, client, method, MAPS.path(namespace, name), body=config_map(), content_type="application/merge-patch+json")
+    assert (error.reason, error.message) == ("MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def test_an_unknown_form_of_patch(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map())
+    assert refused(415, client, "PATCH", MAPS.path(namespace, "c"), body={}, content_type="application/unknown").reason == "UnsupportedMediaType"
+
+
+def test_field_selectors_of_pods(client: Client, namespace: str) -> None:
+    """On a node that does not exist nothing starts them, and nothing ends them."""
+    for name, where in (("a", f"{namespace}-one"), ("b", f"{namespace}-two")):
+        spec = {"nodeName": where, "containers": [{"name": "c", "image": "example.com/none:1"}], "automountServiceAccountToken": False}
+        client.request("POST", PODS.path(namespace), body={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    for fields, names in (
+        (f"spec.nodeName={namespace}-one", ["a"]),
+        (f"spec.nodeName!={namespace}-one,metadata.namespace={namespace}", ["b"]),
+        (f"metadata.namespace={namespace}", ["a", "b"]),
+        (f"metadata.namespace={namespace},status.phase=Succeeded", []),
+        (f"metadata.namespace={namespace},metadata.name=b", ["b"]),
+    ):
+        assert [pod["metadata"]["name"] for pod in client.list_all(PODS, field_selector=fields).items] == names, fields
+    for name in "ab":
+        client.request("DELETE", PODS.path(namespace, name), body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+
+
+def test_bad_selectors(client: Client, namespace: str) -> None:
+    for query in ({"labelSelector": "a b"}, {"labelSelector": "a in"}, {"fieldSelector": "metadata.name"}, {"fieldSelector": "spec.none=x"}):
+        assert refused(400, client, "GET", MAPS.path(namespace), query=query).reason == "BadRequest", query
+
+
+def test_pages_are_of_one_state(client: Client, namespace: str) -> None:
+    """What comes between two pages is not in the second one, whose version is that of the first."""
+    for name in "abd":
+        apply(client, namespace, config_map(name, {"mine": "yes"}))
+    first = client.request("GET", MAPS.path(namespace), query={"limit": 2, "labelSelector": "mine"})
+    apply(client, namespace, config_map("c", {"mine": "yes"}))
+    second = client.request("GET", MAPS.path(namespace), query={"limit": 2, "labelSelector": "mine", "continue": first["metadata"]["continue"]})
+    assert [item["metadata"]["name"] for item in second["items"]] == ["d"]
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert "continue" not in second["metadata"]
+
+
+def test_list_items_lack_their_kind(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map())
+    answer = client.request("GET", MAPS.path(namespace))
+    assert (answer["kind"], [item for item in answer["items"] if "kind" in item or "apiVersion" in item]) == ("ConfigMapList", [])
 
 
 def test_what_is_not_there(client: Client, namespace: str) -> None:

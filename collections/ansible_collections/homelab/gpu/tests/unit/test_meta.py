@@ -37,6 +37,16 @@ def test_action_group_holds_the_modules_with_the_options_of_a_clusters_client() 
     assert members == modules_with("homelab.gpu._attributes.actiongroup_gpu")
 
 
+def test_modules_of_the_action_group_can_run_within_ansibles_process() -> None:
+    members = load("meta/runtime.yml")["action_groups"]["gpu"]
+    assert [name for name in members if not (COLLECTION / "plugins" / "action" / f"{name}.py").is_file()] == []
+
+
+def test_the_readme_names_the_modules_of_the_action_group() -> None:
+    readme = (COLLECTION / "README.md").read_text(encoding="utf-8")
+    assert [name for name in load("meta/runtime.yml")["action_groups"]["gpu"] if f"`{name}`" not in readme] == []
+
+
 @pytest.mark.parametrize("name", ["ee-requirements.txt", "ee-bindep.txt"])
 def test_execution_environment_refers_to_files_that_exist(name: str) -> None:
     assert f"meta/{name}" in load("meta/execution-environment.yml")["dependencies"].values()

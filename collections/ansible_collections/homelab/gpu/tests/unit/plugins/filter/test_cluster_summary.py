@@ -11,7 +11,8 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.homelab.gpu.plugins.filter.cluster_summary import cluster_summary
 from ansible_collections.homelab.gpu.plugins.filter.cluster_table import cluster_table
-from ansible_collections.homelab.gpu.plugins.plugin_utils._cluster_summary import QuantityError, age_seconds, moment, quantity
+from ansible_collections.homelab.gpu.plugins.module_utils._quantity import QuantityError, quantity
+from ansible_collections.homelab.gpu.plugins.plugin_utils._cluster_summary import age_seconds, moment
 
 NOW = "2026-11-22T10:00:00Z"
 

@@ -12,14 +12,13 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, WaitFailed, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, WaitFailed, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
     Selection,
     Timeline,
     Tracker,
     WaitResult,
-    expression_judge,
     heartbeats,
     judge_for,
     trim,
@@ -177,28 +176,6 @@ def test_long_lists_of_what_is_missing_are_cut() -> None:
     assert seen.missing().endswith("n9: not found; and 5 more")
 
 
-@pytest.mark.parametrize(
-    ("expression", "ok", "words"),
-    [
-        ("status.x == '4'", True, "expression gives True"),
-        ("status.x", True, "expression gives '4'"),
-        ("status.y", False, "expression gives None"),
-        ("status.list", False, "expression gives []"),
-        ("to_number(status.x) > `3`", True, "expression gives True"),
-        ("length(status.y)", False, "expression cannot be evaluated: "),
-    ],
-)
-def test_expressions(expression: str, ok: bool, words: str) -> None:
-    verdict = expression_judge(expression)({"status": {"x": "4", "list": []}})
-    assert verdict.ok is ok
-    assert verdict.what.startswith(words)
-
-
-def test_an_expression_that_does_not_parse_is_refused() -> None:
-    with pytest.raises(InputError, match="is not JMESPath"):
-        expression_judge("a ==")
-
-
 def test_trim_leaves_the_original_alone() -> None:
     obj = {"kind": "Node", "metadata": {"name": "a", "managedFields": [1]}, "status": {"images": [1], "x": 1}}
     assert trim(obj) == {"kind": "Node", "metadata": {"name": "a"}, "status": {"x": 1}}
@@ -326,6 +303,25 @@ def test_a_server_that_restarts_during_a_watch(api: FakeApi, client: Client) -> 
         api.start(port)
 
     when_watched(api, lambda: threading.Thread(target=restart).start())
+    assert said(wait(client, nodes("a")).transitions)[-1] == "a: Ready=True"
+
+
+def test_a_server_whose_data_came_from_a_backup(api: FakeApi, client: Client) -> None:
+    """Its versions are older than that of the watch, which would be told nothing."""
+    for number in range(50):
+        api.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"c{number}"}})
+    api.put(node("a", "False"))
+    port = api.port
+
+    def restore() -> None:
+        api.stop()
+        api.go_back(110)
+        api.put(node("a"))
+        # The watch is cut, and then the server is away for one request at least
+        api.faults.append(Fault(drop=True, times=2))
+        api.start(port)
+
+    when_watched(api, lambda: threading.Thread(target=restore).start())
     assert said(wait(client, nodes("a")).transitions)[-1] == "a: Ready=True"
 
 

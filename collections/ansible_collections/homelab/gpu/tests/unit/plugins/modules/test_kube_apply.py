@@ -383,7 +383,33 @@ def test_bad_input_is_refused_before_anything_is_sent(api: FakeApi, run_module: 
     assert api.requests == []
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429, reason="TooManyRequests", retry_after=0, times=2),
+        Fault(status=500, reason="InternalError", times=2),
+        Fault(drop=True, times=2),
+        Fault(delay=0.05, times=2),
+        Fault(method="PATCH", lose_answer=True),
+    ],
+    ids=["429", "500", "dropped", "slow", "answer lost"],
+)
+def test_passing_faults_are_sat_out(api: FakeApi, run_module: Run, fault: Fault) -> None:
+    api.faults.append(fault)
+    result = run_module("kube_apply", definitions=[config_map(a="1")])
+    assert (result["changed"], outcomes(result)) == (True, [("c", "created")])
+    assert api.find("ConfigMap", "c")["data"] == {"a": "1"}
+
+
 # Deleting
+
+
+def test_a_deletion_whose_answer_is_lost_is_a_deletion(api: FakeApi, run_module: Run) -> None:
+    api.put(config_map(a="1"))
+    api.faults.append(Fault(method="DELETE", lose_answer=True))
+    result = run_module("kube_apply", state="absent", definitions=[config_map()])
+    assert (result["changed"], outcomes(result)) == (True, [("c", "deleted")])
+    assert api.count("DELETE") == 2
 
 
 def test_absent(api: FakeApi, run_module: Run) -> None:

@@ -39,8 +39,12 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
             "allocatable": {"nvidia.com/gpu": "4"},
         }
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status})
-    rolled_out = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
-    api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "coredns", "namespace": "kube-system"}, "status": rolled_out})
+    progressing = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    rolled_out = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "conditions": [progressing]}
+    for namespace, deployment in (("kube-system", "coredns"), ("models", "new-model")):
+        api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": deployment, "namespace": namespace}, "status": rolled_out})
+    claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
+    api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
     manifests = tmp_path / "manifests"
     manifests.mkdir()

@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Kind
+from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault, Kind
 
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
@@ -70,10 +70,112 @@ def test_without_queries_it_tells_the_cluster(api: FakeApi, run_module: Run) -> 
     assert run_module("kube_info")["cluster_uid"] == api.cluster_uid
 
 
-def test_name_and_selectors_exclude_each_other(api: FakeApi, run_module: Run) -> None:
-    result = run_module("kube_info", queries=[{"kind": "Node"}, {"kind": "Node", "name": "a", "label_selectors": ["x"]}])
-    assert result["msg"] == "queries[1]: name excludes label_selectors and field_selectors; give one of them"
-    assert api.requests == []
+# One kind
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"kind": "ConfigMap"}, ["default/a", "default/b", "kube-system/a", "kube-system/b"]),
+        ({"kind": "ConfigMap", "api_version": "v1", "namespace": "default"}, ["default/a", "default/b"]),
+        ({"kind": "ConfigMap", "name": "a", "namespace": "kube-system"}, ["kube-system/a"]),
+        ({"kind": "ConfigMap", "name": "none"}, []),
+        ({"kind": "ConfigMap", "label_selectors": ["l in (two, three)"], "field_selectors": ["metadata.namespace=default"]}, ["default/b"]),
+        ({"kind": "Widget"}, []),
+    ],
+)
+def test_one_kind_gives_resources(api: FakeApi, run_module: Run, options: Object, found: list[str]) -> None:
+    result = run_module("kube_info", **options)
+    assert not result.get("failed"), result["msg"]
+    assert names({"results": [result["resources"]]}) == [found]
+    assert result["api_found"] is (options["kind"] != "Widget")
+    assert (result["cluster_uid"], "results" in result, "value" in result) == (api.cluster_uid, False, False)
+
+
+def test_api_found_is_about_all_queries(api: FakeApi, run_module: Run) -> None:
+    assert run_module("kube_info", queries=[{"kind": "ConfigMap"}, {"kind": "Node"}])["api_found"] is True
+    assert run_module("kube_info", queries=[{"kind": "ConfigMap"}, {"kind": "Widget"}])["api_found"] is False
+
+
+# JMESPath
+
+
+def test_query_over_the_objects_of_one_kind(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_info", kind="ConfigMap", query="[?metadata.namespace=='default'].metadata.name")
+    assert result["value"] == ["a", "b"]
+    assert "resources" not in result
+
+
+@pytest.mark.parametrize(("expression", "value"), [("length(@)", 4), ("[0].metadata.labels", {"l": "one"}), ("[9]", None), ("[].metadata.none", [])])
+def test_a_value_is_returned_as_it_is(api: FakeApi, run_module: Run, expression: str, value: t.Any) -> None:
+    assert run_module("kube_info", kind="ConfigMap", query=expression)["value"] == value
+
+
+def test_query_of_one_among_several(api: FakeApi, run_module: Run) -> None:
+    result = run_module("kube_info", queries=[{"kind": "ConfigMap", "name": "a"}, {"kind": "ConfigMap", "query": "length(@)"}])
+    assert (names({"results": result["results"][:1]}), result["results"][1]) == ([["default/a"]], 4)
+
+
+def test_query_over_all_results(api: FakeApi, run_module: Run) -> None:
+    result = run_module(
+        "kube_info",
+        queries=[{"kind": "ConfigMap", "namespace": "default"}, {"kind": "Namespace", "query": "[].metadata.name"}],
+        query="{maps: [0][].metadata.name, namespaces: [1]}",
+    )
+    assert result["value"] == {"maps": ["a", "b"], "namespaces": ["default", "kube-system"]}
+    assert "results" not in result
+
+
+def test_a_query_keeps_the_values_of_secrets_out(api: FakeApi, run_module: Run) -> None:
+    api.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"password": "aG9yc2U="}})
+    assert run_module("kube_info", kind="Secret")["resources"][0]["data"] == {"password": "aG9yc2U="}
+    result = run_module("kube_info", kind="Secret", query="[].{name: metadata.name, keys: keys(data)}")
+    assert result["value"] == [{"name": "s", "keys": ["password"]}]
+    assert "aG9yc2U=" not in str(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "ConfigMap", "query": "[].length(none)"}, "query '[].length(none)' cannot be evaluated: In function length()"),
+        ({"queries": [{"kind": "ConfigMap", "query": "[].length(none)"}]}, "queries[0].query '[].length(none)' cannot be evaluated"),
+    ],
+)
+def test_objects_that_do_not_fit_the_query_are_an_error(api: FakeApi, run_module: Run, options: Object, words: str) -> None:
+    result = run_module("kube_info", **options)
+    assert result["failed"] is True
+    assert words in result["msg"]
+
+
+# Faults
+
+
+def test_a_list_that_expires_between_two_pages_is_read_anew(api: FakeApi, run_module: Run) -> None:
+    api.page_size = 3
+    api.faults.append(Fault(path="continue=", status=410, reason="Expired", message="The provided continue parameter is too old"))
+    del api.requests[:]
+    result = run_module("kube_info", kind="ConfigMap")
+    assert names({"results": [result["resources"]]}) == [["default/a", "default/b", "kube-system/a", "kube-system/b"]]
+    limits = ["limit=" in path for _method, path in api.requests if "/configmaps" in path]
+    # The new list is asked for in one page; this server gives pages all the same
+    assert limits == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429, reason="TooManyRequests", retry_after=0, times=2),
+        Fault(status=500, reason="InternalError", times=2),
+        Fault(drop=True, times=2),
+        Fault(delay=0.05, times=2),
+    ],
+    ids=["429", "500", "dropped", "slow"],
+)
+def test_passing_faults_are_sat_out(api: FakeApi, run_module: Run, fault: Fault) -> None:
+    api.faults.append(fault)
+    result = run_module("kube_info", kind="ConfigMap", namespace="default")
+    assert not result.get("failed"), result["msg"]
+    assert len(result["resources"]) == 2
 
 
 def test_errors_carry_what_the_server_said(api: FakeApi, run_module: Run) -> None:
@@ -87,4 +189,6 @@ def test_secrets_of_an_inline_kubeconfig_are_hidden(api: FakeApi, run_module: Ru
 
 
 def test_secrets_are_hidden_in_failures_too(api: FakeApi, run_module: Run) -> None:
-    assert "test-token" not in str(run_module("kube_info", queries=[{"kind": "Node", "name": "a", "label_selectors": ["x"]}]))
+    result = run_module("kube_info", queries=[{"kind": "Node", "name": "a", "label_selectors": ["x"]}])
+    assert result["failed"] is True
+    assert "test-token" not in str(result)

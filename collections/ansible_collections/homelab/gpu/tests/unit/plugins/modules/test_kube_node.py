@@ -92,6 +92,50 @@ def test_a_node_that_vanishes_meanwhile_is_named(api: FakeApi, run_module: Run) 
     assert result["msg"] == "node a was removed from the cluster while it was being changed"
 
 
+@pytest.mark.parametrize("conflicts", [1, 2, 19])
+def test_a_storm_of_conflicts_is_sat_out(api: FakeApi, run_module: Run, conflicts: int) -> None:
+    api.faults.append(Fault(method="PATCH", status=409, reason="Conflict", message="the object has been modified", times=conflicts))
+    result = run_module("kube_node", nodes=[{"name": "a", "taints": [MINE]}])
+    assert result["changed"] is True
+    assert api.find("Node", "a")["spec"]["taints"] == [OTHERS, MINE]
+    assert api.count("PATCH") == conflicts + 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429, reason="TooManyRequests", retry_after=0, times=2),
+        Fault(status=500, reason="InternalError", times=2),
+        Fault(drop=True, times=2),
+        Fault(delay=0.05, times=2),
+        Fault(method="PATCH", lose_answer=True),
+    ],
+    ids=["429", "500", "dropped", "slow", "answer lost"],
+)
+def test_passing_faults_are_sat_out(api: FakeApi, run_module: Run, fault: Fault) -> None:
+    """A patch may have been done although its answer never came: that is a change all the same."""
+    api.faults.append(fault)
+    result = run_module("kube_node", nodes=[{"name": "a", "taints": [MINE]}])
+    assert result["changed"] is True
+    assert (result["diff"]["before"]["a"]["taints"], result["diff"]["after"]["a"]["taints"]) == ([OTHERS], [OTHERS, MINE])
+    assert api.find("Node", "a")["spec"]["taints"] == [OTHERS, MINE]
+
+
+def test_fields_of_others_and_upper_case_are_kept(api: FakeApi, run_module: Run) -> None:
+    theirs = {"key": "example.com/upperCase", "value": "someValue", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z", "addedLater": "x"}
+    api.change("Node", "a", spec={"taints": [theirs]}, metadata={"annotations": {"example.com/keepMe": "camelCase"}})
+    run_module(
+        "kube_node",
+        nodes=[{"name": "a", "labels": {"example.com/someLabel": "aValue"}, "taints": [{**MINE, "key": "example.com/Mine"}], "unschedulable": True}],
+    )
+    found = api.find("Node", "a")
+    assert found["spec"]["taints"] == [theirs, {**MINE, "key": "example.com/Mine"}]
+    assert found["metadata"]["annotations"] == {"example.com/keepMe": "camelCase"}
+    assert found["metadata"]["labels"] == {"kept": "yes", "example.com/someLabel": "aValue"}
+    run_module("kube_node", nodes=[{"name": "a", "taints": [{"key": "example.com/upperCase", "value": "other", "effect": "NoExecute"}]}])
+    assert api.find("Node", "a")["spec"]["taints"][0] == {**theirs, "value": "other"}
+
+
 def test_endless_conflicts_are_an_error(api: FakeApi, run_module: Run) -> None:
     api.faults.append(Fault(method="PATCH", status=409, reason="Conflict", message="the object has been modified", times=999))
     result = run_module("kube_node", nodes=[{"name": "a", "taints": [MINE]}])
