@@ -143,8 +143,14 @@ def _parse(text: str, origin: str, subject: str = "") -> list[Definition]:
             if body is not None:
                 found += _flatten(body, f"{origin}, document {index + 1}")
     except yaml.YAMLError as error:
-        raise InputError(f"{subject or origin} cannot be read as YAML: {error}") from error
+        raise InputError(f"{subject or origin} cannot be read as YAML: {_what_is_wrong(error)}") from error
     return found
+
+
+def _what_is_wrong(error: t.Any) -> str:
+    """Without the text around it, which some loaders quote: it may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    return f"{getattr(error, 'problem', '') or 'no YAML'}" + (f" (line {mark.line + 1}, column {mark.column + 1})" if mark else "")
 
 
 def _flatten(body: t.Any, origin: str) -> list[Definition]:
