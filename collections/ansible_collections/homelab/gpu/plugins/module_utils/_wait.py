@@ -26,7 +26,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict,
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Stream
 
-__all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "heartbeats", "judge_for", "trim", "wait_for"]
+__all__ = ["Clock", "Judge", "Selection", "Source", "Timeline", "Tracker", "WaitResult", "heartbeats", "judge_for", "trim", "wait_for"]
 
 Object = dict[str, t.Any]
 Judge = t.Callable[[Object], Verdict]
@@ -233,8 +233,8 @@ class Tracker:
         return min((since + self._verdicts[key].patience for key, since in self._failed_since.items()), default=math.inf)
 
 
-class _Source:
-    """Lists and watches for one tracker, and tells what it sees through C(emit)."""
+class Source:
+    """Lists and watches for one selection, and tells what it sees through C(emit): list, event, lost, back, not served, fatal."""
 
     def __init__(self, client: Client, selection: Selection, cluster_uid: str | None, emit: t.Callable[[str, t.Any], None], deadline: float, clock: Clock):
         self._client = client
@@ -398,7 +398,7 @@ class _Wait:
         self._news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
         self._outages: dict[int, str] = {}
         self._watching = False
-        self._sources = [_Source(client, selection, cluster_uid, self._emitter(index), self._deadline, clock) for index, selection in enumerate(selections)]
+        self._sources = [Source(client, selection, cluster_uid, self._emitter(index), self._deadline, clock) for index, selection in enumerate(selections)]
 
     def _emitter(self, index: int) -> t.Callable[[str, t.Any], None]:
         return lambda kind, payload: self._news.put((self._clock(), index, kind, payload))

@@ -24,6 +24,8 @@ import typing as t
 import uuid
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ansible_collections.homelab.gpu.plugins.module_utils._drain import selects
+
 Object = dict[str, t.Any]
 
 
@@ -47,6 +49,7 @@ KINDS = (
     Kind("apps/v1", "DaemonSet", "daemonsets"),
     Kind("batch/v1", "Job", "jobs"),
     Kind("coordination.k8s.io/v1", "Lease", "leases"),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False),
 )
 
@@ -311,6 +314,8 @@ class FakeApi:
             kind = next((kind for kind in self.kinds if (kind.api_version, kind.plural) == (api_version, rest[0])), None)
             if kind is None:
                 raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            if rest[2:] == ["eviction"] and kind.name == "Pod" and method == "POST":
+                return self._evict(kind, namespace, rest[1], query, body)
             if len(rest) == 1:
                 return self._collection(method, kind, namespace, query, body)
             return self._single(method, kind, namespace, rest[1], query, body, content_type)
@@ -434,12 +439,55 @@ class FakeApi:
             raise ApiFailure(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
         if query.get("dryRun") == "All" or options.get("dryRun") == ["All"]:
             return 200, copy.deepcopy(current)
+        if self._ends_gracefully(kind, current, options):
+            marked = copy.deepcopy(current)
+            grace = options.get("gracePeriodSeconds", (current.get("spec") or {}).get("terminationGracePeriodSeconds", 30))
+            marked["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:01:00Z")
+            marked["metadata"]["deletionGracePeriodSeconds"] = grace
+            return 200, copy.deepcopy(self._store(kind, key, marked, "MODIFIED"))
         if current["metadata"].get("finalizers"):
             marked = copy.deepcopy(current)
             marked["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
             return 200, copy.deepcopy(self._store(kind, key, marked, "MODIFIED"))
         self._remove(kind, key)
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    @staticmethod
+    def _ends_gracefully(kind: Kind, current: Object, options: Object) -> bool:
+        """A pod that a kubelet has is only marked; the kubelet ends it, which is for a test to do by C(drop)."""
+        spec = current.get("spec") or {}
+        if kind.name != "Pod" or not spec.get("nodeName") or (current.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            return False
+        return bool(options.get("gracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30)) != 0)
+
+    def _evict(self, kind: Kind, namespace: str, name: str, query: dict[str, str], body: Object) -> tuple[int, t.Any]:
+        key = self._key(kind, namespace, name)
+        current = self.objects.get(key)
+        if current is None:
+            raise ApiFailure(404, "NotFound", f'pods "{name}" not found')
+        options = body.get("deleteOptions") or {}
+        status = current.get("status") or {}
+        budgets = [
+            (found, budget)
+            for found, budget in self.objects.items()
+            if found[1:3] == ("PodDisruptionBudget", namespace) and selects(budget["spec"].get("selector"), current["metadata"].get("labels") or {})
+        ]
+        if status.get("phase") in ("Succeeded", "Failed", "Pending") or current["metadata"].get("deletionTimestamp"):
+            budgets = []
+        if len(budgets) > 1:
+            raise ApiFailure(500, "InternalError", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+        for found, budget in budgets:
+            left = (budget.get("status") or {}).get("disruptionsAllowed", 0)
+            if left < 1:
+                counts = budget.get("status") or {}
+                text = f"needs {counts.get('desiredHealthy', 0)} healthy pods and has {counts.get('currentHealthy', 0)} currently"
+                cause = {"reason": "DisruptionBudget", "message": f"The disruption budget {found[3]} {text}"}
+                raise ApiFailure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", [cause])
+            if query.get("dryRun") != "All" and options.get("dryRun") != ["All"]:
+                spent = merge_patch(budget, {"status": {"disruptionsAllowed": left - 1}})
+                self._store(self._kind_of(found[0], found[1]), found, spent, "MODIFIED")
+        self._delete(kind, key, current, query, options)
+        return 201, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
     def _apply(self, kind: Kind, key: tuple[str, str, str, str], current: Object | None, body: Object, query: dict[str, str]) -> tuple[int, t.Any]:
         manager = query.get("fieldManager")

@@ -448,6 +448,88 @@ def test_what_is_not_there(client: Client, namespace: str) -> None:
     assert refused(404, client, "GET", "/api/v1/nonesuch").status == 404
 
 
+# Evictions
+
+
+PODS, BUDGETS = BUILTIN["Pod"], BUILTIN["PodDisruptionBudget"]
+
+
+@pytest.fixture
+def running(client: Client, namespace: str, node: str) -> str:
+    """A pod that is called running, on a node without a kubelet: nobody ends it."""
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"app": "p"}},
+        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "none"}]},
+    }
+    client.request("POST", PODS.path(namespace), body=body)
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    path = PODS.path(namespace, "p")
+    try:
+        client.request("PATCH", f"{path}/status", body={"status": status}, content_type="application/merge-patch+json")
+    except ApiError:
+        # The fake has no such subresource: there, a status is written like anything else
+        client.request("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+    return path
+
+
+def evict(client: Client, path: str, **options: t.Any) -> Object:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": path.split("/")[4]}, "deleteOptions": options}
+    return t.cast("Object", client.request("POST", f"{path}/eviction", body=body, retry=False))
+
+
+def put_budget(client: Client, namespace: str, name: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name}}
+    spec = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "p"}}}
+    client.request("POST", BUDGETS.path(namespace), body={**body, "spec": spec})
+
+
+def test_eviction_marks_a_pod_and_its_kubelet_ends_it(client: Client, running: str) -> None:
+    assert evict(client, running)["status"] == "Success"
+    found = client.request("GET", running)
+    assert found["metadata"]["deletionTimestamp"]
+    assert found["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert evict(client, running)["status"] == "Success"
+    client.request("DELETE", running, body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+    assert refused(404, client, "GET", running).reason == "NotFound"
+
+
+def test_eviction_without_grace_waits_for_no_kubelet(client: Client, running: str) -> None:
+    evict(client, running, gracePeriodSeconds=0)
+    assert refused(404, client, "GET", running).reason == "NotFound"
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert caught.value.status == 404
+
+
+def test_eviction_in_a_dry_run(client: Client, running: str) -> None:
+    evict(client, running, dryRun=["All"])
+    assert "deletionTimestamp" not in client.request("GET", running)["metadata"]
+
+
+def test_eviction_is_bound_to_the_uid_it_names(client: Client, running: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        evict(client, running, preconditions={"uid": "another"})
+    assert (caught.value.status, caught.value.reason) == (409, "Conflict")
+    assert "precondition" in caught.value.message
+
+
+def test_budgets_hold_evictions_back(client: Client, namespace: str, running: str) -> None:
+    put_budget(client, namespace, "one")
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert (caught.value.status, caught.value.reason) == (429, "TooManyRequests")
+    # A real server may not have looked at a budget so young, and says so
+    assert [cause["reason"] for cause in caught.value.causes] == ["DisruptionBudget"]
+    assert "disruption budget one " in caught.value.causes[0]["message"]
+    put_budget(client, namespace, "two")
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert caught.value.status == 500
+    assert "more than one PodDisruptionBudget" in caught.value.message
+
+
 @pytest.mark.parametrize(
     "kind", sorted({"ConfigMap", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "Lease", "Namespace", "Node", "Pod", "Secret"})
 )

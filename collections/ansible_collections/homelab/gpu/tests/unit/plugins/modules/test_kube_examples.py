@@ -18,7 +18,7 @@ from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
 
-MODULES = ("kube_apply", "kube_info", "kube_node", "kube_wait")
+MODULES = ("kube_apply", "kube_drain", "kube_info", "kube_node", "kube_wait")
 
 
 def examples() -> t.Iterator[t.Any]:
