@@ -127,6 +127,7 @@ def sizes(arena: Contest) -> dict[str, Any]:
                 arena.settle()
                 arena.proxy.reset()
                 run = arena.run(play)
+                log(f"  {size} {state} objects, {f'round {number}' if number else 'counted'}: {run.seconds:.2f} s")
                 if not run.changed:
                     raise BenchmarkError(f"{size} {state} objects: nothing was changed")
                 if number:
@@ -134,7 +135,6 @@ def sizes(arena: Contest) -> dict[str, Any]:
                 else:
                     entry[state] = {"requests": arena.proxy.counts(), "connections": arena.proxy.connections()}
             arena.proxy.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector=size%3Dn{size}")
-            log(f"  {size} new and changed objects, round {number}: {entry}")
     return result
 
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -82,8 +83,14 @@ class CountingProxy:
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """Straight to the API server, uncounted; the decoded answer."""
+        return self.request_at(method, path, body, content_type)[0]
+
+    def request_at(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> tuple[Any, float]:
+        """Also when the request was sent, by the monotonic clock: the API server cannot have had it before."""
         connection = self.connect()
         try:
+            connection.connect()
+            sent = time.monotonic()
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": content_type})
             response = connection.getresponse()
             content = response.read()
@@ -91,7 +98,7 @@ class CountingProxy:
             connection.close()
         if not 200 <= response.status < 300:
             raise RuntimeError(f"{method} {path}: {response.status} {content[:500]!r}")
-        return json.loads(content)
+        return json.loads(content), sent
 
     def _count(self, verb: str) -> None:
         with self._lock:
