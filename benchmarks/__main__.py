@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reasons = yaml.safe_load((HERE / "reasons.yml").read_text())
     for name in dict.fromkeys(section for given in chosen.names for section in GROUPS.get(given, [given])):
         kept = HERE / f"results/{name}.json"
+        if chosen.report_only and not kept.exists():
+            log(f"{name}: not measured yet")
+            continue
         if not chosen.report_only:
             try:
                 result = importlib.import_module(f"benchmarks.{name}").measure()
