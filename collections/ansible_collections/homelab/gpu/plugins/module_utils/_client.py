@@ -20,6 +20,9 @@ from urllib.parse import urlencode
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, KubeError, Unreachable, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource, builtin
 
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.gpu.plugins.module_utils._websocket import Dialer, WebSocket
+
 __all__ = ["Client", "KindNotServed", "Page", "Stream", "pause_before_retry"]
 
 _CONNECT_SECONDS = 5.0
@@ -27,6 +30,7 @@ _REQUEST_SECONDS = 30.0
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 10.0
 _PAGE_SIZE = 500
+_USER_AGENT = "homelab.gpu"
 _AGGREGATED = "application/json;v=v2;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList,application/json"
 
 
@@ -93,10 +97,7 @@ def _transport_errors(where: str) -> t.Iterator[None]:
         while root is not None and not isinstance(root, ssl.SSLCertVerificationError):
             root = root.__cause__ or root.__context__
         if root is not None:
-            raise ClientConfigError(
-                f"the certificate of {where} is not trusted: {getattr(root, 'verify_message', '') or root}. "
-                "Use the kubeconfig of this very cluster, or set ca_cert to the CA that signed it."
-            ) from error
+            raise ClientConfigError.untrusted_certificate(where, root) from error
         raise Unreachable(f"cannot reach the API server at {where}: {_plain_cause(error)}") from error
     except FileNotFoundError as error:
         raise ClientConfigError(f"a certificate or key file named by kubeconfig does not exist: {error}") from error
@@ -128,9 +129,11 @@ class Client:
         server: str,
         headers: t.Callable[[], dict[str, str]] = dict,
         *,
+        dialer: Dialer | None = None,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
+        self._dialer = dialer
         self.server = server.rstrip("/")
         self._headers = headers
         self._sleep = sleep
@@ -182,10 +185,16 @@ class Client:
             self._decode("GET", path, response, raw)
         return Stream(response, self.server)
 
+    def websocket(self, path: str, query: t.Sequence[tuple[str, str]], *, subprotocols: t.Sequence[str], timeout: float) -> WebSocket:
+        """An open WebSocket, asked for once: where no answer comes, what it is for may have begun all the same."""
+        if self._dialer is None:
+            raise ClientConfigError("this client was made without a way to open WebSockets")
+        return self._dialer.open(f"{path}?{urlencode(query)}", {"User-Agent": _USER_AGENT, **self._headers()}, subprotocols, timeout)
+
     def _send(self, method: str, path: str, query: t.Mapping[str, t.Any] | None, body: t.Any, content_type: str, accept: str, timeout: float) -> t.Any:
         import urllib3
 
-        headers = {"Accept": accept, "User-Agent": "homelab.gpu", **self._headers()}
+        headers = {"Accept": accept, "User-Agent": _USER_AGENT, **self._headers()}
         if body is not None:
             headers["Content-Type"] = content_type
         wanted = {key: value for key, value in (query or {}).items() if value not in (None, "")}
