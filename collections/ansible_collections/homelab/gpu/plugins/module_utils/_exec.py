@@ -36,6 +36,8 @@ _PIECE = 4096
 _GOODBYE_SECONDS = 2.0
 # Answers by which a server says that it has not even begun
 _NOT_NOW = (429, 503)
+# Each server on the way puts it before what the next one said
+_PREFIX = "Internal error occurred: "
 
 
 # Pure
@@ -87,7 +89,7 @@ def check_command(argv: t.Sequence[str]) -> None:
 
 
 class CommandFailed(KubeError):
-    """The container runtime or a server on the way could not start the command, or lost it."""
+    """The kubelet or the container runtime could not start the command, or lost it."""
 
 
 class Conversation:
@@ -129,7 +131,9 @@ def _exit_code(data: bytes) -> int:
             return int(next(cause["message"] for cause in status["details"]["causes"] if cause.get("reason") == "ExitCode"))
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
         raise Unreachable(f"the API server told how the command ended in a way that is not understood: {data[:200].decode(errors='replace')}") from error
-    raise CommandFailed(f"the command could not be run: {message or 'no explanation given'}", reason=reason)
+    while message.startswith(_PREFIX):
+        message = message.removeprefix(_PREFIX)
+    raise CommandFailed(message or "no explanation given", reason=reason)
 
 
 # Input and output
@@ -171,14 +175,15 @@ def execute(
     except TimedOut as error:
         message = f"timed out after {timeout_seconds:g} s waiting for {command} to end; it may still run there, for nothing but itself can end it"
         raise WaitFailed(message, timed_out=True, **conversation.output) from error
-    except (CommandFailed, Unreachable) as error:
-        error.data.update(conversation.output)
-        raise
+    except CommandFailed as error:
+        raise CommandFailed(f"{command} could not be run: {error}", **error.data, **conversation.output) from error
+    except Unreachable as error:
+        raise Unreachable(f"{command} was begun, and how it ended is unknown: {error}", **conversation.output) from error
     finally:
         if connection is not None:
             connection.close()
     if conversation.rc is None:
-        raise Unreachable(f"the connection ended before the exit code of {command} came; whether it still runs is unknown", **conversation.output)
+        raise Unreachable(f"{command} was begun, and how it ended is unknown: the connection was closed before the exit code came", **conversation.output)
     return conversation
 
 
@@ -191,6 +196,10 @@ def _begin(client: Client, command: Command, deadline: float, clock: Clock, slee
         except ApiError as error:
             attempt += 1
             pause = pause_before_retry(error, attempt)
+            if error.status == 403 and not error.reason and command.stdin is not None:
+                raise KubeError(
+                    "this API server cannot tell a command that its stdin has ended, which takes Kubernetes 1.30 or later; give the data as a part of command"
+                ) from error
             if error.status not in _NOT_NOW or clock() + pause >= deadline:
                 raise
             sleep(pause)

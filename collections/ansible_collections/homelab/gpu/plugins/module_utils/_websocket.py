@@ -75,7 +75,9 @@ class Dialer:
             return {"http_no_proxy": ["*"]}
         url = urlsplit(self.proxy)
         if url.scheme != "http" or not url.hostname:
-            raise ClientConfigError(f"proxy is {url.scheme}://{url.hostname}, which cannot carry the connection of a command; use one that is reached by http://")
+            raise ClientConfigError(
+                f"proxy is {url.scheme}://{url.hostname}, which cannot carry the connection of a command; use one that is reached by http://"
+            )
         return {
             "proxy_type": "http",
             "http_proxy_host": url.hostname,

@@ -14,8 +14,8 @@ author:
 description:
   - Runs a command in a running container and returns its output and its exit code, as M(ansible.builtin.command) does on hosts.
   - There is no shell in between. Where one is wanted, it is the command, as V([sh, -c, 'echo $HOME']\).
-  - An exit code other than 0 is a failure. So is a connection that ends before the exit code has come, and so are O(timeout_seconds) that
-    pass; the command may then still run, for Kubernetes has no means to end it.
+  - An exit code other than 0 is a failure. So is a connection that ends before the exit code has come, and so is a command that has not
+    ended after O(timeout_seconds); it may then still run, for Kubernetes has no means to end it.
 extends_documentation_fragment:
   - homelab.gpu._kubeconfig
   - homelab.gpu._attributes
@@ -44,18 +44,21 @@ options:
     default: default
   container:
     description:
-      - Name of the container. Without it, the one that the pod's annotation C(kubectl.kubernetes.io/default-container) names, or the only one.
+      - Name of the container. It has to be running.
+      - Without it, the one that the pod's annotation C(kubectl.kubernetes.io/default-container) names, or the only one.
     type: str
   command:
     description:
       - The program and its arguments, one element each.
+      - It becomes part of a URL, which API servers and proxies may write to their logs. Secrets belong in O(stdin).
     type: list
     elements: str
     required: true
   stdin:
     description:
       - What the command reads from its standard input, which ends after that. Without it, the command has no standard input.
-      - It is not shown among the options of the task. What the command makes of it may be; use C(no_log) on tasks whose output is secret.
+      - It is not shown among the options of the task, but what the command prints is; use C(no_log) on tasks that print secrets.
+      - Needs Kubernetes 1.30 or later. An older API server could not tell the command that its input has ended, so nothing is run.
     type: str
   stdin_add_newline:
     description:
@@ -69,20 +72,23 @@ options:
     default: true
   timeout_seconds:
     description:
-      - How long the command may take, the time to reach its container included.
+      - How long the command may take, the time to reach the container included.
     type: int
     default: 120
   limit_bytes:
     description:
-      - How many bytes of the standard output, and of the standard error, are kept. RV(truncated) says whether there was more.
+      - How many bytes of the standard output, and of the standard error, are kept. RV(truncated) says whether there was more, which is read
+        and thrown away.
     type: int
     default: 1048576
 requirements:
-  - websocket-client (Python package), which the package kubernetes brings along
+  - websocket-client (Python package) >= 1.6, which the package kubernetes brings along
 notes:
   - Needs the right to get pods, and to get and create C(pods/exec).
+  - A request that was begun is never repeated, so that a command runs once at most.
 seealso:
-  - module: homelab.gpu.kube_logs
+  - module: homelab.gpu.kube_wait
+    description: Waits until a container runs.
   - module: ansible.builtin.command
 """
 
@@ -182,7 +188,7 @@ import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError, Unreachable, WaitFailed
-from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, check_command, execute, running_container
+from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, check_command, execute, running_container
 
 
 def check(params: dict[str, t.Any]) -> None:
@@ -226,8 +232,8 @@ def run(call: Call) -> None:
     try:
         done = execute(client, command, timeout_seconds=params["timeout_seconds"], limit_bytes=params["limit_bytes"])
     except KubeError as error:
-        # Whoever does not know whether it was begun must not call it unchanged
-        result["changed"] = isinstance(error, (Unreachable, WaitFailed))
+        # What was asked for and not plainly refused may have been begun
+        result["changed"] = isinstance(error, (CommandFailed, Unreachable, WaitFailed))
         shown(error.data, params["strip_empty_ends"])
         raise
     finally:

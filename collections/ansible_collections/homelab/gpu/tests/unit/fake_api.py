@@ -5,7 +5,8 @@
 """An API server for tests: real HTTP, objects in memory, faults on demand.
 
 It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
-preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, dry runs.
+preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, dry runs, commands in
+containers.
 What it answers follows the Kubernetes API reference; objects are not validated beyond that.
 """
 
@@ -25,6 +26,7 @@ import uuid
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ansible_collections.homelab.gpu.plugins.module_utils._drain import selects
+from ansible_collections.homelab.gpu.tests.unit import fake_exec
 
 Object = dict[str, t.Any]
 
@@ -127,6 +129,9 @@ class FakeApi:
         """Called with method and path of each request before it is looked at: the moment for another writer."""
         self.on_watch: t.Callable[[str], object] | None = None
         """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
+        self.run_command: t.Callable[[fake_exec.Session], object] = fake_exec.run_here
+        """Does what a container does with a command; may break off the connection by an OSError."""
+        self.exec_protocols: tuple[str, ...] = fake_exec.PROTOCOLS
         self.token: str | None = None
         self._version = 100
         self._oldest_version = self._version
@@ -577,6 +582,21 @@ class FakeApi:
             with self._lock:
                 self._watchers.remove(watcher)
 
+    def container_for(self, namespace: str, pod: str, wanted: str | None) -> tuple[str, bool]:
+        """The container that a command is for, and whether it runs."""
+        with self._lock:
+            found = self.objects.get(("v1", "Pod", namespace, pod))
+            if found is None:
+                raise ApiFailure(404, "NotFound", f'pods "{pod}" not found')
+            names = [container["name"] for container in found["spec"]["containers"]]
+            if wanted is None and len(names) > 1:
+                raise ApiFailure(400, "BadRequest", f"a container name must be specified for pod {pod}, choose one of: [{' '.join(names)}]")
+            if wanted is not None and wanted not in names:
+                raise ApiFailure(400, "BadRequest", f"container {wanted} is not valid for pod {pod}")
+            name = wanted or names[0]
+            statuses = (found.get("status") or {}).get("containerStatuses") or []
+            return name, any(status["name"] == name and "running" in status["state"] for status in statuses)
+
 
 def _not_allowed() -> ApiFailure:
     return ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
@@ -785,6 +805,10 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 if method == "WATCH":
                     self._watch(url.path, query, fault)
                     return
+                exec_path = re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/exec", unquote(url.path))
+                if exec_path is not None:
+                    self._exec(exec_path[1], exec_path[2], parse_qsl(url.query, keep_blank_values=True))
+                    return
                 body = json.loads(raw) if raw else None
                 content_type = self.headers.get("Content-Type") or ""
                 status, answer = api.answer(method, url.path, query, body, content_type, self.headers.get("Accept") or "")
@@ -835,6 +859,32 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 except StopIteration:
                     break
             self.wfile.write(b"0\r\n\r\n")
+
+        def _exec(self, namespace: str, pod: str, query: list[tuple[str, str]]) -> None:
+            options = dict(query)
+            container, running = api.container_for(namespace, pod, options.get("container"))
+            if self.headers.get("Upgrade") != "websocket":
+                raise ApiFailure(400, "BadRequest", "Upgrade request required")
+            self.close_connection = True
+            offered = [protocol.strip() for protocol in (self.headers.get("Sec-WebSocket-Protocol") or "").split(",")]
+            protocol = next((protocol for protocol in offered if protocol in api.exec_protocols), None)
+            if protocol is None:
+                self.send_response_only(403)
+                self.end_headers()
+                return
+            self.send_response_only(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", fake_exec.accept_key(self.headers["Sec-WebSocket-Key"]))
+            self.send_header("Sec-WebSocket-Protocol", protocol)
+            self.end_headers()
+            argv = [value for key, value in query if key == "command"]
+            session = fake_exec.Session(fake_exec.Wire(self.rfile.read, self.wfile.write), argv, container, protocol, options.get("stdin") == "true")
+            session.write(fake_exec.STDOUT, b"")
+            if running:
+                api.run_command(session)
+            else:
+                session.end(fake_exec.internal_error(f'unable to upgrade connection: container not found ("{container}")'))
 
         def _chunk(self, event: Object) -> None:
             data = json.dumps(event).encode() + b"\n"

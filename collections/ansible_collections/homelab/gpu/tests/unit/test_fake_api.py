@@ -5,7 +5,8 @@
 """What our modules rely on in an API server, as one table of behaviours.
 
 The fake API server has to show them. So does a real one, if E(HOMELAB_GPU_TEST_KUBECONFIG) names a kubeconfig with the rights to make
-and remove namespaces and nodes: that keeps the fake from drifting.
+and remove namespaces and nodes: that keeps the fake from drifting. Commands need an image with a shell on the nodes of such a cluster,
+which E(HOMELAB_GPU_TEST_IMAGE) names.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
+from ansible_collections.homelab.gpu.plugins.module_utils._containers import state
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
+from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, execute
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import is_as_applied
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
+from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, wait_for
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
 Object = dict[str, t.Any]
 
 KUBECONFIG = os.environ.get("HOMELAB_GPU_TEST_KUBECONFIG")
+IMAGE = os.environ.get("HOMELAB_GPU_TEST_IMAGE")
 MAPS, NODES, NAMESPACES, PODS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod"))
 
 
@@ -540,3 +546,95 @@ def test_discovery_agrees_with_what_is_known_without_it(client: Client, kind: st
 
 def test_the_cluster_has_one_uid(client: Client) -> None:
     assert uuid.UUID(client.cluster_uid())
+
+
+@pytest.fixture
+def pod(client: Client, namespace: str) -> t.Iterator[str]:
+    """One with two containers of which only the first runs; nobody finds the other one's image."""
+    is_real = client.server.startswith("https:")
+    if is_real and not IMAGE:
+        pytest.skip("HOMELAB_GPU_TEST_IMAGE is not set")
+    containers = [
+        {"name": "main", "image": IMAGE or "any", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"]},
+        {"name": "other", "image": "localhost/none:1", "imagePullPolicy": "Never"},
+    ]
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}}
+    status = {"containerStatuses": [{"name": "main", "state": {"running": {}}}, {"name": "other", "state": {"waiting": {"reason": "ErrImageNeverPull"}}}]}
+    client.request("POST", PODS.path(namespace), body=body if is_real else {**body, "status": status})
+    states = [("running", ""), ("waiting", "ErrImageNeverPull")]
+
+    def judge(pod: Object) -> Verdict:
+        found = [state(pod, name) for name in ("main", "other")]
+        return Verdict([(kind, why.split(",")[0]) for kind, why in found] == states, str(found))
+
+    wait_for(client, [Selection("Pod", judge, namespace=namespace, names=("p",))], timeout_seconds=60, what="the containers")
+    yield "p"
+    client.request("DELETE", PODS.path(namespace, "p"), body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+
+
+@pytest.mark.parametrize(
+    ("argv", "stdin", "outcome"),
+    [
+        (["echo", "a b", ""], None, (0, "a b \n", "")),
+        (["sh", "-c", "echo out; echo err >&2; exit 7"], None, (7, "out\n", "err\n")),
+        (["sh", "-c", "kill -9 $$"], None, (137, "", "")),
+        (["cat"], b"", (0, "", "")),
+        (["cat"], b"a\nb", (0, "a\nb", "")),
+        (["sh", "-c", "cat"], None, (0, "", "")),
+        (["true"], b"x" * 3_000_000, (0, "", "")),
+        (["wc", "-c"], b"x" * 3_000_000, (0, "3000000\n", "")),
+        (["cat"], b"x" * 3_000_000, (0, "x" * 3_000_000, "")),
+        (["sh", "-c", "printf '\\377\\303\\274'"], None, (0, "\ufffd\u00fc", "")),
+    ],
+    ids=["arguments", "exit code", "signal", "empty input", "input", "no input", "input left", "input", "echo", "bytes"],
+)
+def test_commands(client: Client, namespace: str, pod: str, argv: list[str], stdin: bytes | None, outcome: tuple[int, str, str]) -> None:
+    done = execute(client, Command(argv, namespace, pod, "main", stdin), timeout_seconds=30, limit_bytes=10_000_000)
+    assert (done.rc, done.output["stdout"], done.output["stderr"]) == outcome
+
+
+@pytest.mark.parametrize(
+    ("container", "argv", "words"),
+    [("main", ["no-such-program"], 'exec: "no-such-program": executable file not found in $PATH'), ("other", ["true"], 'container not found ("other")')],
+)
+def test_commands_that_cannot_be_run(client: Client, namespace: str, pod: str, container: str, argv: list[str], words: str) -> None:
+    with pytest.raises(CommandFailed, match="could not be run: ") as caught:
+        execute(client, Command(argv, namespace, pod, container), timeout_seconds=30, limit_bytes=100)
+    assert words in str(caught.value)
+    assert caught.value.data["reason"] == "InternalError"
+
+
+def open_exec(client: Client, namespace: str, pod: str, *subprotocols: str, container: str | None = "main") -> str:
+    query = [("command", "true"), ("stdout", "true"), *([("container", container)] if container else [])]
+    connection = client.websocket(PODS.path(namespace, pod, "exec"), query, subprotocols=subprotocols, timeout=10)
+    connection.close()
+    return connection.subprotocol
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["v5.channel.k8s.io", "v4.channel.k8s.io"], "v5.channel.k8s.io"),
+        (["v4.channel.k8s.io"], "v4.channel.k8s.io"),
+        (["v9.channel.k8s.io", "v4.channel.k8s.io"], "v4.channel.k8s.io"),
+    ],
+)
+def test_protocols_of_commands(client: Client, namespace: str, pod: str, offered: list[str], chosen: str) -> None:
+    assert open_exec(client, namespace, pod, *offered) == chosen
+
+
+def test_commands_that_are_refused(client: Client, namespace: str, pod: str) -> None:
+    for name, options, status, reason, message in (
+        (pod, {"container": None}, 400, "BadRequest", "a container name must be specified for pod p, choose one of: [main other]"),
+        (pod, {"container": "none"}, 400, "BadRequest", "container none is not valid for pod p"),
+        ("none", {}, 404, "NotFound", 'pods "none" not found'),
+    ):
+        with pytest.raises(ApiError) as caught:
+            open_exec(client, namespace, name, "v5.channel.k8s.io", **options)
+        assert (caught.value.status, caught.value.reason, caught.value.message) == (status, reason, message)
+    with pytest.raises(ApiError) as caught:
+        open_exec(client, namespace, pod, "v9.channel.k8s.io")
+    # The server's, and not that of who may not
+    assert (caught.value.status, caught.value.reason) == (403, "")
+    plain = refused(400, client, "GET", PODS.path(namespace, pod, "exec"), query={"command": "true", "stdout": "true", "container": "main"})
+    assert (plain.reason, plain.message) == ("BadRequest", "Upgrade request required")

@@ -26,6 +26,10 @@ def node(**settings: t.Any) -> Object:
     return {"nodes": [{"name": "a", **settings}]}
 
 
+def command(*argv: str, **options: t.Any) -> Object:
+    return {"pod": "a", "command": list(argv), **options}
+
+
 def target(**options: t.Any) -> Object:
     return {"targets": [{"kind": "Pod"}, {"kind": "Node", **options}]}
 
@@ -134,6 +138,23 @@ TABLE: list[tuple[str, Object, list[str]]] = [
     ("kube_wait", target(allocatable={"cpu": "x"}), ["targets[1].allocatable['cpu']: 'x' is not a Kubernetes quantity"]),
     ("kube_wait", target(names=[]), ["targets[1].names is empty"]),
     ("kube_wait", target(until="expression", expression="a("), ["targets[1].expression: 'a(' is not JMESPath"]),
+    # kube_exec
+    ("kube_exec", {}, ["missing required arguments: ", "command", "pod"]),
+    ("kube_exec", {"pod": "a"}, ["missing required arguments: command"]),
+    ("kube_exec", command(), ["command is []; begin it with the name of a program"]),
+    ("kube_exec", command(""), ["command is ['']; begin it with the name of a program"]),
+    ("kube_exec", {"pod": "a", "command": "cat /etc/hosts"}, ["command begins with 'cat /etc/hosts'; give each word as an element of its own, or run a shell"]),
+    ("kube_exec", {"pod": "a", "command": {"sh": "-c"}}, ["command", "list"]),
+    ("kube_exec", command("sh -c", "true"), ["command begins with 'sh -c'; give each word as an element of its own"]),
+    ("kube_exec", command("printf", "a\0b"), ["command[1] contains a NUL character", "give such data as stdin"]),
+    ("kube_exec", command("true", pod=""), ["pod is empty; give the name of the pod"]),
+    ("kube_exec", command("true", namespace=""), ["namespace is empty; give the name of the namespace"]),
+    ("kube_exec", command("true", container=""), ["container is empty; give the name of the container, or leave it out"]),
+    ("kube_exec", command("true", timeout_seconds=0), ["timeout_seconds is 0; it cannot be less than 1"]),
+    ("kube_exec", command("true", timeout_seconds="soon"), ["timeout_seconds", "soon"]),
+    ("kube_exec", command("true", limit_bytes=-1), ["limit_bytes is -1; it cannot be less than 1"]),
+    ("kube_exec", command("true", stdin_add_newline="perhaps"), ["stdin_add_newline", "perhaps"]),
+    ("kube_exec", command("true", argv=["true"]), ["Unsupported parameters", "argv", "command"]),
     # kube_node
     ("kube_node", {}, ["missing required arguments: nodes"]),
     ("kube_node", {"nodes": []}, ["nodes is empty; name at least one node"]),

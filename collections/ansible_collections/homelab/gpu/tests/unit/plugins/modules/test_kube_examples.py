@@ -13,12 +13,13 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.homelab.gpu.tests.unit import fake_exec
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
 
-MODULES = ("kube_apply", "kube_drain", "kube_info", "kube_node", "kube_wait")
+MODULES = ("kube_apply", "kube_drain", "kube_exec", "kube_info", "kube_node", "kube_wait")
 
 
 def examples() -> t.Iterator[t.Any]:
@@ -28,6 +29,13 @@ def examples() -> t.Iterator[t.Any]:
             options = task.get(f"homelab.gpu.{name}")
             if options is not None:
                 yield pytest.param(name, options, id=f"{name}: {task['name']}")
+
+
+def succeed(session: fake_exec.Session) -> None:
+    """Examples write files, and not on this machine."""
+    if session.has_stdin:
+        list(session.stdin())
+    session.end(fake_exec.exit_status(0))
 
 
 @pytest.mark.parametrize(("name", "options"), list(examples()))
@@ -46,6 +54,10 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
     claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
     api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
+    running = {"containerStatuses": [{"name": "server", "state": {"running": {}}}]}
+    pod = {"metadata": {"name": "model-server-0", "namespace": "models"}, "spec": {"containers": [{"name": "server"}]}, "status": running}
+    api.put({"apiVersion": "v1", "kind": "Pod", **pod})
+    api.run_command = succeed
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     (manifests / "settings.yml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")
