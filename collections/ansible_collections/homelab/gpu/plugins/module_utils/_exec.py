@@ -81,7 +81,7 @@ def check_command(argv: t.Sequence[str]) -> None:
     """Refuses what a text that was meant for a shell becomes as a list."""
     if not argv or not argv[0]:
         raise InputError(f"command is {list(argv)}; begin it with the name of a program")
-    if len(argv[0].split()) > 1:
+    if argv[0].split() != [argv[0]]:
         raise InputError(f"command begins with {argv[0]!r}; give each word as an element of its own, or run a shell: [sh, -c, ...]")
     for index, word in enumerate(argv):
         if "\0" in word:

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._containers import state
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, execute
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import is_as_applied
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict
@@ -572,36 +572,47 @@ def pod(client: Client, namespace: str) -> t.Iterator[str]:
     client.request("DELETE", PODS.path(namespace, "p"), body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
 
 
-@pytest.mark.parametrize(
-    ("argv", "stdin", "outcome"),
-    [
-        (["echo", "a b", ""], None, (0, "a b \n", "")),
-        (["sh", "-c", "echo out; echo err >&2; exit 7"], None, (7, "out\n", "err\n")),
-        (["sh", "-c", "kill -9 $$"], None, (137, "", "")),
-        (["cat"], b"", (0, "", "")),
-        (["cat"], b"a\nb", (0, "a\nb", "")),
-        (["sh", "-c", "cat"], None, (0, "", "")),
-        (["true"], b"x" * 3_000_000, (0, "", "")),
-        (["wc", "-c"], b"x" * 3_000_000, (0, "3000000\n", "")),
-        (["cat"], b"x" * 3_000_000, (0, "x" * 3_000_000, "")),
-        (["sh", "-c", "printf '\\377\\303\\274'"], None, (0, "\ufffd\u00fc", "")),
-    ],
-    ids=["arguments", "exit code", "signal", "empty input", "input", "no input", "input left", "input", "echo", "bytes"],
-)
-def test_commands(client: Client, namespace: str, pod: str, argv: list[str], stdin: bytes | None, outcome: tuple[int, str, str]) -> None:
-    done = execute(client, Command(argv, namespace, pod, "main", stdin), timeout_seconds=30, limit_bytes=10_000_000)
-    assert (done.rc, done.output["stdout"], done.output["stderr"]) == outcome
+COMMANDS: list[tuple[list[str], bytes | None, tuple[int, str, str]]] = [
+    (["echo", "a b", ""], None, (0, "a b \n", "")),
+    (["sh", "-c", "echo out; echo err >&2; exit 7"], None, (7, "out\n", "err\n")),
+    (["sh", "-c", "kill -9 $$"], None, (137, "", "")),
+    (["cat"], None, (0, "", "")),
+    (["cat"], b"", (0, "", "")),
+    (["cat"], b"a\nb", (0, "a\nb", "")),
+    (["true"], b"x" * 3_000_000, (0, "", "")),
+    (["wc", "-c"], b"x" * 3_000_000, (0, "3000000\n", "")),
+    (["cat"], b"x" * 3_000_000, (0, "x" * 3_000_000, "")),
+    (["sh", "-c", "printf '\\377\\303\\274'"], None, (0, "\ufffd\u00fc", "")),
+    # What goes on behind a command does not keep it from ending
+    (["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo begun"], None, (0, "begun\n", "")),
+]
 
 
-@pytest.mark.parametrize(
-    ("container", "argv", "words"),
-    [("main", ["no-such-program"], 'exec: "no-such-program": executable file not found in $PATH'), ("other", ["true"], 'container not found ("other")')],
-)
-def test_commands_that_cannot_be_run(client: Client, namespace: str, pod: str, container: str, argv: list[str], words: str) -> None:
-    with pytest.raises(CommandFailed, match="could not be run: ") as caught:
-        execute(client, Command(argv, namespace, pod, container), timeout_seconds=30, limit_bytes=100)
-    assert words in str(caught.value)
-    assert caught.value.data["reason"] == "InternalError"
+def test_commands(client: Client, namespace: str, pod: str) -> None:
+    for argv, stdin, outcome in COMMANDS:
+        done = execute(client, Command(argv, namespace, pod, "main", stdin), timeout_seconds=30, limit_bytes=10_000_000)
+        assert (done.rc, done.output["stdout"], done.output["stderr"]) == outcome, argv
+
+
+def test_commands_that_cannot_be_run(client: Client, namespace: str, pod: str) -> None:
+    for container, argv, words in (
+        ("main", ["no-such-program"], 'exec: "no-such-program": executable file not found in $PATH'),
+        ("other", ["true"], 'container not found ("other")'),
+    ):
+        with pytest.raises(CommandFailed, match="could not be run: ") as caught:
+            execute(client, Command(argv, namespace, pod, container), timeout_seconds=30, limit_bytes=100)
+        assert words in str(caught.value)
+        assert caught.value.data["reason"] == "InternalError"
+
+
+def test_a_command_that_does_not_end_runs_on(client: Client, namespace: str, pod: str) -> None:
+    name = f"behaviour-{uuid.uuid4().hex}"
+    begin = Command(["sh", "-c", f"touch /tmp/{name}; sleep 2; rm /tmp/{name}; sleep 60"], namespace, pod, "main")
+    with pytest.raises(WaitFailed) as caught:
+        execute(client, begin, timeout_seconds=1, limit_bytes=100)
+    assert caught.value.data["timed_out"] is True
+    look = Command(["sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9; do test -e /tmp/{name} || exit 0; sleep 1; done; exit 1"], namespace, pod, "main")
+    assert execute(client, look, timeout_seconds=30, limit_bytes=100).rc == 0
 
 
 def open_exec(client: Client, namespace: str, pod: str, *subprotocols: str, container: str | None = "main") -> str:
@@ -611,16 +622,9 @@ def open_exec(client: Client, namespace: str, pod: str, *subprotocols: str, cont
     return connection.subprotocol
 
 
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        (["v5.channel.k8s.io", "v4.channel.k8s.io"], "v5.channel.k8s.io"),
-        (["v4.channel.k8s.io"], "v4.channel.k8s.io"),
-        (["v9.channel.k8s.io", "v4.channel.k8s.io"], "v4.channel.k8s.io"),
-    ],
-)
-def test_protocols_of_commands(client: Client, namespace: str, pod: str, offered: list[str], chosen: str) -> None:
-    assert open_exec(client, namespace, pod, *offered) == chosen
+def test_protocols_of_commands(client: Client, namespace: str, pod: str) -> None:
+    for *offered, chosen in (("v5", "v4", "v5"), ("v4", "v4"), ("v9", "v4", "v4")):
+        assert open_exec(client, namespace, pod, *(f"{version}.channel.k8s.io" for version in offered)) == f"{chosen}.channel.k8s.io"
 
 
 def test_commands_that_are_refused(client: Client, namespace: str, pod: str) -> None:
