@@ -548,6 +548,9 @@ def test_the_cluster_has_one_uid(client: Client) -> None:
     assert uuid.UUID(client.cluster_uid())
 
 
+# Commands
+
+
 @pytest.fixture
 def pod(client: Client, namespace: str) -> t.Iterator[str]:
     """One with two containers of which only the first runs; nobody finds the other one's image."""
