@@ -55,7 +55,9 @@ def pattern_of(params: Params) -> re.Pattern[str] | None:
     try:
         return re.compile(params["until_pattern"])
     except re.error as error:
-        raise InputError(f"until_pattern: {params['until_pattern']!r} is not a regular expression ({error}); correct it, a \\ takes the meaning of a character") from error
+        raise InputError(
+            f"until_pattern: {params['until_pattern']!r} is not a regular expression ({error}); correct it, a \\ takes the meaning of a character"
+        ) from error
 
 
 def names_of(params: Params) -> tuple[str, ...]:

@@ -29,7 +29,20 @@ if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Lines
     from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource
 
-__all__ = ["Follower", "LeftOut", "Line", "Log", "LogQuery", "Match", "merge", "presented", "read_logs", "split_stamp", "wanted_containers", "workload_selector"]
+__all__ = [
+    "Follower",
+    "LeftOut",
+    "Line",
+    "Log",
+    "LogQuery",
+    "Match",
+    "merge",
+    "presented",
+    "read_logs",
+    "split_stamp",
+    "wanted_containers",
+    "workload_selector",
+]
 
 Object = dict[str, t.Any]
 
