@@ -62,7 +62,7 @@ def instance(pod: Object, name: str) -> str | None:
     """What tells the run of a container that has a log from the runs before it; None if it never ran."""
     status = container_status(pod, name)
     current, last = status.get("state") or {}, status.get("lastState") or {}
-    if current.get("running"):
+    if current.get("running") is not None:
         return str(status.get("containerID") or status.get("restartCount"))
     ended = current.get("terminated") or last.get("terminated")
     return str(ended.get("containerID") or status.get("restartCount")) if ended else None

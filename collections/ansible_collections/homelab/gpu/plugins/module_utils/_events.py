@@ -19,7 +19,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, na
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 
-__all__ = ["CORE", "EVENTS_GROUP", "EventQuery", "Seen", "Subject", "aggregated", "with_gone_relatives", "ordered", "query_of", "read_events", "seen"]
+__all__ = ["CORE", "EVENTS_GROUP", "EventQuery", "Seen", "Subject", "aggregated", "ordered", "query_of", "read_events", "seen", "with_gone_relatives"]
 
 Object = t.Mapping[str, t.Any]
 

@@ -84,7 +84,7 @@ class LogQuery:
 @dataclasses.dataclass(frozen=True)
 class Line:
     moment: int
-    """Never less than that of the line before it in the same log."""
+    """Never less than that of the line before it in the same run."""
     stamp: str
     text: str
 
@@ -117,27 +117,32 @@ class Log:
         self.namespace = str(pod["metadata"]["namespace"])
         self.pod = str(pod["metadata"]["name"])
         self.container = container
-        self.lines: list[Line] = []
         self.truncated = False
         self.unavailable = ""
         """Why the kubelet could not give what there was."""
         self._room = limit_bytes
-        self._moment = 0
+        self._lines: list[Line] = []
+        self._moments: dict[str, int] = {}
 
-    def add(self, raw: bytes) -> Line:
+    @property
+    def lines(self) -> list[Line]:
+        """By time: what is left of one run may be read after the next one has begun."""
+        return sorted(self._lines, key=lambda line: line.moment)
+
+    def add(self, raw: bytes, run: str = "") -> Line:
         """The line, which is kept while there is room for all of it."""
         stamp, text = split_stamp(raw)
         if not stamp and _UNAVAILABLE.fullmatch(text):
             self.unavailable = text
-        self._moment = max(self._moment, nanoseconds(stamp) or 0)
-        line = Line(self._moment, stamp, text)
+        self._moments[run] = max(self._moments.get(run, 0), nanoseconds(stamp) or 0)
+        line = Line(self._moments[run], stamp, text)
         # Without the timestamp and the space behind it, but with the end of the line
         size = len(raw) - len(stamp) + (0 if stamp else 1)
         if size > self._room or self.truncated:
             self.truncated = True
         elif not self.unavailable:
             self._room -= size
-            self.lines.append(line)
+            self._lines.append(line)
         return line
 
 
@@ -242,7 +247,7 @@ class _Reader:
     ) -> None:
         self.log = log
         self._client = client
-        self._run_id = run
+        self.run = run
         self._parameters = parameters
         self._emit = emit
         self._deadline = deadline
@@ -255,7 +260,7 @@ class _Reader:
         self._failures = 0
 
     def start(self) -> None:
-        threading.Thread(target=self._run, daemon=True, name="kube-log").start()
+        threading.Thread(target=self._read, daemon=True, name="kube-log").start()
 
     def close(self) -> None:
         self._stop.set()
@@ -263,7 +268,7 @@ class _Reader:
         if lines is not None:
             lines.close()
 
-    def _run(self) -> None:
+    def _read(self) -> None:
         while not self._stop.is_set():
             try:
                 if self._step():
@@ -298,12 +303,12 @@ class _Reader:
             return False
         pod = self._client.request("GET", _PODS.path(self.log.namespace, self.log.pod), retry=False)
         run = instance(pod, self.log.container)
-        if run == self._run_id:
+        if run == self.run:
             is_running = state(pod, self.log.container)[0] == "running"
             self._follow(parameters)
             return not is_running
         last = ((container_status(pod, self.log.container).get("lastState") or {}).get("terminated") or {}).get("containerID")
-        if last == self._run_id:
+        if last == self.run:
             self._follow({**parameters, "follow": None, "previous": "true"})
         return True
 
@@ -465,7 +470,7 @@ class Follower:
             if self._query.is_too_old(nanoseconds(split_stamp(payload)[0])):
                 return
             was_truncated = log.truncated
-            line = log.add(payload)
+            line = log.add(payload, reader.run)
             if log.truncated and not was_truncated:
                 self._timeline.add(now, f"{log.pod}/{log.container}: limit_bytes reached, nothing more is kept")
             if self._pattern is not None and self._pattern.search(line.text):

@@ -317,8 +317,8 @@ import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import KubeError, WaitFailed
-from ansible_collections.homelab.gpu.plugins.module_utils._logs import Follower, LeftOut, Log, LogQuery, merge, presented, read_logs, workload_selector
 from ansible_collections.homelab.gpu.plugins.module_utils._log_options import names_of, pattern_of, query_of
+from ansible_collections.homelab.gpu.plugins.module_utils._logs import Follower, LeftOut, Log, LogQuery, merge, presented, read_logs, workload_selector
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection
 
