@@ -104,6 +104,13 @@ def fill(api: FakeApi) -> None:
         status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": "2"}}
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status})
 
+    status = {"containerStatuses": [{"name": "c", "containerID": "run", "state": {"running": {}}}]}
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}, "status": status})
+    api.logs.clear()
+    api.log("run", "one", "two")
+    about = {"kind": "Pod", "namespace": "default", "name": "p"}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": about, "reason": "Scheduled", "type": "Normal"})
+
 
 def plain(node: t.Any) -> t.Any:
     """Without what is another in every run."""
@@ -126,9 +133,14 @@ ALL: list[Object] = [
     {"homelab.gpu.kube_node": {"nodez": []}},
     {"homelab.gpu.kube_wait": {"kind": "Node", "until": "reddy", "timeout_seconds": "soon"}},
     {"homelab.gpu.kube_info": {"kind": "Node", "verify_ssl": False, "validate_certs": False}},
+    {"homelab.gpu.kube_logs": {"name": "p", "timestamps": True}},
+    {"homelab.gpu.kube_logs": {"name": "p", "until_pattern": "two", "follow_seconds": 60}},
+    {"homelab.gpu.kube_logs": {"name": "none"}},
+    {"homelab.gpu.kube_events": {"types": ["Normal"]}},
+    {"homelab.gpu.kube_events": {"name": "p"}},
 ]
 CHANGES = (5, 7)
-FAILURES = (4, 6, 8, 9, 10, 11)
+FAILURES = (4, 6, 8, 9, 10, 11, 15, 17)
 
 
 def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, other_python: str) -> None:
