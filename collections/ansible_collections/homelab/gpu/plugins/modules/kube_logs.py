@@ -388,9 +388,9 @@ def follow(call: Call, client: Client, names: tuple[str, ...], query: LogQuery, 
     finally:
         logs, left_out = follower.logs()
         call.result.update(result_of(params, logs, left_out), waited_seconds=follower.waited_seconds, transitions=follower.transitions)
+        if pattern is not None:
+            call.result["pattern_found"] = follower.match is not None
     match = follower.match
-    if pattern is not None:
-        call.result["pattern_found"] = match is not None
     if match is not None:
         named = {"namespace": match.log.namespace, "pod": match.log.pod, "container": match.log.container}
         call.result["match"] = {**named, "line": match.line.text, "time": match.line.stamp, "at_seconds": match.at_seconds}

@@ -589,10 +589,10 @@ def test_logs_by_lines_and_times(client: Client, dns: str) -> None:
 
 def test_a_log_that_is_followed_stays_open(client: Client, dns: str) -> None:
     lines = client.lines(PODS.path("kube-system", dns, "log"), {"follow": "true", "tailLines": 1}, timeout=0.5)
-    seen = []
+    told = []
     with pytest.raises(Unreachable):
-        seen.extend(lines)
-    assert len(seen) == 1
+        told.extend(lines)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(
