@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-import datetime
 import re
 import typing as t
 
@@ -18,6 +17,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._definitions import De
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ApplyConflict, InputError, KubeError
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import applied_by, is_as_applied
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, readiness, ready_when_there, trouble
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, WaitResult, judge_for, wait_for
 
 if t.TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Applier:
         since = self._started if change.changed else 0.0
 
         def judge(pod: Object) -> Verdict:
-            if _epoch(pod["metadata"].get("creationTimestamp")) < since:
+            if (nanoseconds(pod["metadata"].get("creationTimestamp")) or 0) < since * NANO:
                 return Verdict(True, "made before")
             return trouble(pod)
 
@@ -366,18 +366,15 @@ def _fixed_fields(error: ApiError) -> str:
 def label_selector(workload: Object) -> str:
     """The selector of a workload as a query has it."""
     selector = (workload.get("spec") or {}).get("selector") or {}
+    if all(isinstance(value, str) for value in selector.values()):
+        # Services and ReplicationControllers know equality only
+        selector = {"matchLabels": selector}
     parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for rule in selector.get("matchExpressions") or []:
         values = f"({','.join(rule.get('values') or [])})"
         form = {"In": "{key} in {values}", "NotIn": "{key} notin {values}", "Exists": "{key}", "DoesNotExist": "!{key}"}[rule["operator"]]
         parts.append(form.format(key=rule["key"], values=values))
     return ",".join(parts)
-
-
-def _epoch(timestamp: str | None) -> float:
-    if not timestamp:
-        return 0.0
-    return datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def _same(before: Object, after: Object) -> bool:

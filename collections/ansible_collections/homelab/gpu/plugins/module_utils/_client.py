@@ -23,7 +23,9 @@ from ansible_collections.homelab.gpu.plugins.module_utils._resources import Reso
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._websocket import Dialer, WebSocket
 
-__all__ = ["Client", "KindNotServed", "Page", "Stream", "pause_before_retry"]
+__all__ = ["Client", "KindNotServed", "Lines", "Page", "Stream", "pause_before_retry"]
+
+_Answer = t.TypeVar("_Answer")
 
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
@@ -31,6 +33,7 @@ _ATTEMPTS = 5
 _LONGEST_PAUSE = 10.0
 _PAGE_SIZE = 500
 _USER_AGENT = "homelab.gpu"
+_CHUNK_BYTES = 65536
 _AGGREGATED = "application/json;v=v2;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList,application/json"
 
 
@@ -52,28 +55,34 @@ class Page:
     resource_version: str
 
 
-class Stream:
-    """The lines of one watch; reading blocks, C(close) from another thread ends it."""
+class Lines:
+    """The lines of one answer as they come; reading blocks, C(close) from another thread ends it."""
+
+    _what: t.ClassVar[str] = "log"
 
     def __init__(self, response: t.Any, where: str) -> None:
         self._response = response
         self._where = where
         self._closed = False
 
-    def __iter__(self) -> t.Iterator[dict[str, t.Any]]:
+    def __iter__(self) -> t.Iterator[t.Any]:
         rest = b""
         try:
             with _transport_errors(self._where):
-                for chunk in self._response.stream(None, decode_content=True):
+                for chunk in self._response.stream(_CHUNK_BYTES, decode_content=True):
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
-                        if line.strip():
-                            yield json.loads(line)
+                        yield from self._decode(line)
+                if rest:
+                    yield from self._decode(rest)
         except (AttributeError, ValueError) as error:
             # What http.client and urllib3 raise when another thread closed the response
-            raise Unreachable(f"the watch at {self._where} broke: {error}") from error
+            raise Unreachable(f"the {self._what} at {self._where} broke: {error}") from error
         finally:
             self.close()
+
+    def _decode(self, line: bytes) -> t.Iterator[t.Any]:
+        yield line
 
     def close(self) -> None:
         if self._closed:
@@ -84,6 +93,16 @@ class Stream:
                 self._response.shutdown()
         with contextlib.suppress(Exception):
             self._response.close()
+
+
+class Stream(Lines):
+    """The events of one watch."""
+
+    _what = "watch"
+
+    def _decode(self, line: bytes) -> t.Iterator[dict[str, t.Any]]:
+        if line.strip():
+            yield json.loads(line)
 
 
 @contextlib.contextmanager
@@ -160,13 +179,21 @@ class Client:
         retry: bool = True,
     ) -> t.Any:
         """The decoded answer. Transient failures are retried a few times; callers with a deadline of their own pass C(retry=False)."""
+
+        def ask() -> t.Any:
+            return self._request_once(method, path, query, body, content_type, accept, timeout)
+
+        return self.retried(ask) if retry else ask()
+
+    def retried(self, ask: t.Callable[[], _Answer]) -> _Answer:
+        """What C(ask) returns; it is called again a few times if it fails in a way that may pass."""
         attempt = 0
         while True:
             try:
-                return self._request_once(method, path, query, body, content_type, accept, timeout)
+                return ask()
             except KubeError as error:
                 attempt += 1
-                if not retry or not error.transient or attempt >= _ATTEMPTS:
+                if not error.transient or attempt >= _ATTEMPTS:
                     raise
                 self._sleep(pause_before_retry(error, attempt))
 
@@ -178,12 +205,19 @@ class Client:
 
     def stream(self, path: str, query: t.Mapping[str, t.Any], *, timeout: float) -> Stream:
         """An open watch. C(timeout) is the longest silence, not the longest watch."""
-        response = self._send("GET", path, {**query, "watch": "true"}, None, "application/json", "application/json", timeout)
+        return Stream(self._opened(path, {**query, "watch": "true"}, "application/json", timeout), self.server)
+
+    def lines(self, path: str, query: t.Mapping[str, t.Any], *, timeout: float = _REQUEST_SECONDS) -> Lines:
+        """An open answer of plain text, asked for once. C(timeout) is the longest silence."""
+        return Lines(self._opened(path, query, "text/plain, application/json", timeout), self.server)
+
+    def _opened(self, path: str, query: t.Mapping[str, t.Any], accept: str, timeout: float) -> t.Any:
+        response = self._send("GET", path, query, None, "application/json", accept, timeout)
         if response.status != 200:
             with _transport_errors(self.server):
                 raw = response.data
             self._decode("GET", path, response, raw)
-        return Stream(response, self.server)
+        return response
 
     def websocket(self, path: str, query: t.Sequence[tuple[str, str]], *, subprotocols: t.Sequence[str], timeout: float) -> WebSocket:
         """An open WebSocket, asked for once: where no answer comes, what it is for may have begun all the same."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import math
 import queue
 import threading
@@ -22,6 +21,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNot
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import without_secrets
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Stream
@@ -535,13 +535,12 @@ def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Select
     """The leases that the kubelets of C(nodes) renew, wanted to have been renewed within C(seconds)."""
 
     def judge(lease: Object) -> Verdict:
-        renewed = (lease.get("spec") or {}).get("renewTime") or ""
-        try:
-            moment = datetime.datetime.strptime(renewed.rstrip("Z")[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
-        except ValueError:
+        renewed = (lease.get("spec") or {}).get("renewTime")
+        moment = nanoseconds(renewed)
+        if moment is None:
             return Verdict(False, "never renewed its lease")
-        # Whole seconds on both sides
-        if client.server_time() - moment.timestamp() <= seconds + 1:
+        # Whole seconds on the server's side
+        if client.server_time() - moment / NANO <= seconds + 1:
             return Verdict(True, "renews its lease")
         return Verdict(False, f"has not renewed its lease since {renewed}")
 

@@ -20,11 +20,13 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._containers import state
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, Unreachable, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._events import seen
 from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, execute
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import is_as_applied
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict
-from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
+from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN, Resource
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds, rfc3339
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, wait_for
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
@@ -32,7 +34,7 @@ Object = dict[str, t.Any]
 
 KUBECONFIG = os.environ.get("HOMELAB_GPU_TEST_KUBECONFIG")
 IMAGE = os.environ.get("HOMELAB_GPU_TEST_IMAGE")
-MAPS, NODES, NAMESPACES, PODS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod"))
+MAPS, NODES, NAMESPACES, PODS, EVENTS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod", "Event"))
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.skipif(not KUBECONFIG, reason="HOMELAB_GPU_TEST_KUBECONFIG is not set"))])
@@ -41,6 +43,10 @@ def client(request: pytest.FixtureRequest) -> t.Iterator[Client]:
         yield open_client(connection_settings({"kubeconfig": KUBECONFIG}, {}))
         return
     with FakeApi() as api:
+        dns = {"name": "coredns-1", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}
+        status = {"containerStatuses": [{"name": "coredns", "containerID": "run-1", "state": {"running": {}}}]}
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": dns, "spec": {"containers": [{"name": "coredns"}]}, "status": status})
+        api.log("run-1", ".:53", "reloading", "CoreDNS-1.12.4", "linux/amd64")
         yield open_client(connection_settings({"kubeconfig": api.kubeconfig()}, {}))
 
 
@@ -50,6 +56,12 @@ def namespace(client: Client) -> t.Iterator[str]:
     client.request("POST", NAMESPACES.path(), body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     client.request("DELETE", NAMESPACES.path(name=name))
+
+
+@pytest.fixture
+def dns(client: Client) -> str:
+    """A pod with one container, which has written some lines and runs."""
+    return str(client.list_all(PODS, "kube-system", label_selector="k8s-app=kube-dns").items[0]["metadata"]["name"])
 
 
 @pytest.fixture
@@ -457,7 +469,7 @@ def test_what_is_not_there(client: Client, namespace: str) -> None:
 # Evictions
 
 
-PODS, BUDGETS = BUILTIN["Pod"], BUILTIN["PodDisruptionBudget"]
+BUDGETS = BUILTIN["PodDisruptionBudget"]
 
 
 @pytest.fixture
@@ -537,11 +549,96 @@ def test_budgets_hold_evictions_back(client: Client, namespace: str, running: st
 
 
 @pytest.mark.parametrize(
-    "kind", sorted({"ConfigMap", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "Lease", "Namespace", "Node", "Pod", "Secret"})
+    "kind",
+    sorted(
+        {
+            "ConfigMap",
+            "CronJob",
+            "CustomResourceDefinition",
+            "DaemonSet",
+            "Deployment",
+            "Event",
+            "Job",
+            "Lease",
+            "Namespace",
+            "Node",
+            "Pod",
+            "ReplicaSet",
+            "Secret",
+        }
+    ),
 )
 def test_discovery_agrees_with_what_is_known_without_it(client: Client, kind: str) -> None:
     found = [resource for resource in [*client._discover_groups(True), *client._discover_version("v1", True)] if resource.kind == kind]
     assert BUILTIN[kind] in found
+
+
+def read_log(client: Client, namespace: str, pod: str, **query: t.Any) -> list[str]:
+    return [line.decode() for line in client.lines(PODS.path(namespace, pod, "log"), query)]
+
+
+def test_logs_by_lines_and_times(client: Client, dns: str) -> None:
+    whole = read_log(client, "kube-system", dns)
+    assert len(whole) >= 4
+    assert read_log(client, "kube-system", dns, container="coredns", tailLines=2) == whole[-2:]
+    assert read_log(client, "kube-system", dns, tailLines=0) == []
+    stamped = [line.partition(" ") for line in read_log(client, "kube-system", dns, timestamps="true")]
+    assert [text for _stamp, _space, text in stamped] == whole
+    moments = [nanoseconds(stamp) or 0 for stamp, _space, _text in stamped]
+    assert all(moments)
+    assert moments == sorted(moments)
+    last = moments[-1] // NANO * NANO
+    since = read_log(client, "kube-system", dns, sinceTime=rfc3339(last))
+    assert since == whole[next(index for index, moment in enumerate(moments) if moment >= last) :]
+    assert read_log(client, "kube-system", dns, sinceTime=rfc3339(last + NANO)) == []
+
+
+def test_a_log_that_is_followed_stays_open(client: Client, dns: str) -> None:
+    lines = client.lines(PODS.path("kube-system", dns, "log"), {"follow": "true", "tailLines": 1}, timeout=0.5)
+    told = []
+    with pytest.raises(Unreachable):
+        told.extend(lines)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"container": "none"}, "container none is not valid for pod {pod}"),
+        ({"previous": "true"}, 'previous terminated container "coredns" in pod "{pod}" not found'),
+    ],
+)
+def test_logs_that_are_not_there(client: Client, dns: str, query: Object, message: str) -> None:
+    error = refused(400, client, "GET", PODS.path("kube-system", dns, "log"), query=query)
+    assert (error.reason, error.message) == ("BadRequest", message.format(pod=dns))
+    assert refused(404, client, "GET", PODS.path("kube-system", "none", "log")).message == 'pods "none" not found'
+
+
+def test_logs_of_a_pod_that_is_not_scheduled(client: Client, namespace: str) -> None:
+    containers = [{"name": name, "image": "example.com/none:1"} for name in ("a", "b")]
+    spec = {"schedulerName": "none.example.com", "containers": containers, "automountServiceAccountToken": False}
+    client.request("POST", PODS.path(namespace), body={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "two"}, "spec": spec})
+    assert read_log(client, namespace, "two", container="a") == []
+    error = refused(400, client, "GET", PODS.path(namespace, "two", "log"))
+    assert error.message == "a container name must be specified for pod two, choose one of: [a b]"
+
+
+def test_events_in_both_shapes(client: Client, namespace: str) -> None:
+    for name, reason in (("a", "BackOff"), ("b", "Pulled")):
+        event: Object = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "message": "text", "reason": reason}
+        event |= {"type": "Warning" if name == "a" else "Normal", "count": 2, "source": {"component": "kubelet", "host": "n"}}
+        event |= {"involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": f"pod-{name}", "uid": f"uid-{name}"}}
+        event |= {"firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:01Z"}
+        client.request("POST", EVENTS.path(namespace), body=event)
+    both = [EVENTS, Resource("events.k8s.io/v1", "Event", "events", True)]
+    core, grouped = (client.list_all(resource, namespace).items for resource in both)
+    assert [seen(event) for event in core] == [seen(event) for event in grouped]
+    assert [seen(event).count for event in core] == [2, 2]
+    for field, value in (("{}.kind", "Pod"), ("{}.name", "pod-a"), ("{}.uid", "uid-a"), ("type", "Warning"), ("reason", "BackOff")):
+        for resource, subject in zip(both, ("involvedObject", "regarding")):
+            selector = f"{field.format(subject)}={value}"
+            found = [event["metadata"]["name"] for event in client.list_all(resource, namespace, field_selector=selector).items]
+            assert found == (["a", "b"] if value == "Pod" else ["a"]), selector
 
 
 def test_the_cluster_has_one_uid(client: Client) -> None:

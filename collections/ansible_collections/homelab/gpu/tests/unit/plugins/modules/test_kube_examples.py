@@ -19,7 +19,7 @@ from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
 
-MODULES = ("kube_apply", "kube_drain", "kube_exec", "kube_info", "kube_node", "kube_wait")
+MODULES = ("kube_apply", "kube_drain", "kube_events", "kube_exec", "kube_info", "kube_logs", "kube_node", "kube_wait")
 
 
 def examples() -> t.Iterator[t.Any]:
@@ -48,9 +48,20 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
         }
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status})
     progressing = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    for namespace, pod, app, container in (
+        ("kube-system", "coredns-1", "coredns", "coredns"),
+        ("models", "new-model-1", "new-model", "server"),
+        ("models", "crashed", "crashed", "server"),
+    ):
+        metadata = {"name": pod, "namespace": namespace, "labels": {"app": app}}
+        runs = {"containerID": f"{pod}-2", "state": {"running": {}}, "lastState": {"terminated": {"containerID": f"{pod}-1"}}}
+        status = {"containerStatuses": [{"name": container, **runs}]}
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": container}]}, "status": status})
+        api.log(f"{pod}-2", "model loaded in 12.4 s")
     rolled_out = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "conditions": [progressing]}
     for namespace, deployment in (("kube-system", "coredns"), ("models", "new-model")):
-        api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": deployment, "namespace": namespace}, "status": rolled_out})
+        obj = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": deployment, "namespace": namespace}, "status": rolled_out}
+        api.put({**obj, "spec": {"selector": {"matchLabels": {"app": deployment}}}})
     claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
     api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})

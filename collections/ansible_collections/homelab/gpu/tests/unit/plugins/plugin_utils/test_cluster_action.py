@@ -107,6 +107,12 @@ def fill(api: FakeApi) -> None:
     running = [{"name": "app", "state": {"running": {}}}]
     pod = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "app"}]}, "status": {"containerStatuses": running}}
     api.put({"apiVersion": "v1", "kind": "Pod", **pod})
+    status = {"containerStatuses": [{"name": "c", "containerID": "run", "state": {"running": {}}}]}
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}, "status": status})
+    api.logs.clear()
+    api.log("run", "one", "two")
+    about = {"kind": "Pod", "namespace": "default", "name": "p"}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": about, "reason": "Scheduled", "type": "Normal"})
 
 
 def plain(node: t.Any) -> t.Any:
@@ -134,10 +140,15 @@ ALL: list[Object] = [
     {"homelab.gpu.kube_exec": {"pod": "web", "command": ["sh", "-c", "exit 3"]}},
     {"homelab.gpu.kube_exec": {"pod": "web", "command": "sh -c true"}},
     {"homelab.gpu.kube_exec": {"pod": "web", "command": ["true"]}, "check_mode": True},
+    {"homelab.gpu.kube_logs": {"name": "p", "timestamps": True}},
+    {"homelab.gpu.kube_logs": {"name": "p", "until_pattern": "two", "follow_seconds": 60}},
+    {"homelab.gpu.kube_logs": {"name": "none"}},
+    {"homelab.gpu.kube_events": {"types": ["Normal"]}},
+    {"homelab.gpu.kube_events": {"name": "p"}},
 ]
 CHANGES = (5, 7)
 RUNS = (13, 14)
-FAILURES = (4, 6, 8, 9, 10, 11, 14, 15)
+FAILURES = (4, 6, 8, 9, 10, 11, 14, 15, 19, 21)
 
 
 def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, other_python: str) -> None:
