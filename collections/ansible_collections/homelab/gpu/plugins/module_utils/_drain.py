@@ -367,19 +367,19 @@ class Drain:
             self._tell(f"{leaving.plan.label}: gone")
 
     def _take_budgets(self, budgets: list[Object]) -> None:
-        """A budget that allows a disruption again is no reason to wait any longer."""
+        """As many as a budget allows to go have no reason to wait any longer."""
         now = self._clock()
         for budget in budgets:
-            if int((budget.get("status") or {}).get("disruptionsAllowed") or 0) < 1:
-                continue
             namespace, name = _budget_key(budget)
-            for leaving in self._leaving.values():
-                if (
-                    leaving.next_try is not None
-                    and leaving.blocker
-                    and (leaving.plan.namespace, leaving.blocker["budget"]) in ((namespace, name), (namespace, ""))
-                ):
-                    leaving.next_try = min(leaving.next_try, now)
+            held = [
+                leaving
+                for leaving in self._leaving.values()
+                if leaving.next_try is not None
+                and leaving.blocker
+                and (leaving.plan.namespace, leaving.blocker["budget"]) in ((namespace, name), (namespace, ""))
+            ]
+            for leaving in held[: int((budget.get("status") or {}).get("disruptionsAllowed") or 0)]:
+                leaving.next_try = now
 
     def _send_due(self) -> None:
         now = self._clock()

@@ -159,6 +159,28 @@ def test_budget_is_waited_for_and_its_opening_is_seen(api: FakeApi, run_module: 
 
 
 @pytest.mark.usefixtures("_no_guessing")
+def test_budget_that_lets_one_go_at_a_time_is_not_stormed(api: FakeApi, run_module: Run) -> None:
+    """Each time that it opens, only so many are tried again as it allows."""
+    count = 12
+    for number in range(count):
+        api.put(pod(f"p{number:02}"))
+    api.put(budget())
+
+    def controller(method: str, path: str) -> None:
+        # It counts anew when its budget is spent: whenever it is looked at or an eviction was answered
+        if "poddisruptionbudgets" in path or (method == "POST" and api.find("PodDisruptionBudget", "web")["status"]["disruptionsAllowed"] == 0 and began):
+            began.append(path)
+            api.put(budget(1))
+
+    began: list[str] = []
+    api.before = controller
+    result = run_module("kube_drain", name="worker", timeout_seconds=30)
+    assert not result.get("failed"), result["msg"]
+    assert names(api) == []
+    assert api.count("POST", "/eviction") <= 3 * count
+
+
+@pytest.mark.usefixtures("_no_guessing")
 def test_time_that_the_server_asks_for_is_kept(api: FakeApi, run_module: Run) -> None:
     api.put(pod())
     api.faults.append(Fault(method="POST", path="/eviction", status=429, reason="TooManyRequests", retry_after=1))
