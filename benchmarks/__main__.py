@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", choices=[*SECTIONS, *GROUPS], metavar="name", help=", ".join([*SECTIONS, *GROUPS]))
     parser.add_argument("--report-only", action="store_true", help="write the document from the kept results; measure nothing")
     chosen = parser.parse_args(arguments)
+    # Whoever stops it gets a clean cluster and a schedulable node, too
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     reasons = yaml.safe_load((HERE / "reasons.yml").read_text())
     for name in dict.fromkeys(section for given in chosen.names for section in GROUPS.get(given, [given])):
         kept = HERE / f"results/{name}.json"

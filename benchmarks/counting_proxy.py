@@ -109,6 +109,8 @@ class CountingProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # An answer goes out in several writes; each would wait 40 ms for the one before to be acknowledged
+            disable_nagle_algorithm = True
 
             def setup(self) -> None:
                 super().setup()
