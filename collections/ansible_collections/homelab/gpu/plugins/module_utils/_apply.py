@@ -38,7 +38,9 @@ _HOLD_DATA = frozenset({"CustomResourceDefinition", "Namespace", "PersistentVolu
 _FIXED = re.compile(r"immutable|may not change|updates to .* for fields other than|may not be (?:changed|updated)")
 # From so many objects of a kind in a namespace on, one list is cheaper than asking for each
 _LIST_FROM = 4
-_LIST_AT_MOST = 500
+_LIST_PAGE = 500
+# Others may be among them: no more than so many objects are read for each of ours
+_LIST_TIMES = 3
 # Creation times are whole seconds, and so is what is known of the server's clock
 _CLOCK_SLACK = 2.0
 
@@ -264,22 +266,29 @@ class Applier:
         """The object as it is; many of one kind are read by one list, except Secrets, for a list would read those of others, too."""
         place = (resource.path(namespace), namespace)
         if place not in self._listed and resource.kind != "Secret" and self._expected[self._group(definition)] >= _LIST_FROM:
-            self._listed[place] = self._list(resource, namespace)
+            self._listed[place] = self._list(resource, namespace, self._expected[self._group(definition)])
         listed = self._listed.get(place)
         if listed is not None and (listed.complete or definition.name in listed.objects):
             return listed.objects.get(definition.name)
         return self._client.get(resource, definition.name, namespace)
 
-    def _list(self, resource: Resource, namespace: str | None) -> _Listed:
-        try:
-            answer = self._client.request("GET", resource.path(namespace), query={"limit": _LIST_AT_MOST})
-        except ApiError as error:
-            if error.status in (403, 404, 405):
-                # Who may get and patch need not be allowed to list
-                return _Listed({}, complete=False)
-            raise
-        objects = {item["metadata"]["name"]: {"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in answer.get("items") or []}
-        return _Listed(objects, complete=not (answer.get("metadata") or {}).get("continue"))
+    def _list(self, resource: Resource, namespace: str | None, expected: int) -> _Listed:
+        """All of a kind, unless there are so many that asking for ours is cheaper."""
+        objects: dict[str, Object] = {}
+        query: Object = {"limit": _LIST_PAGE}
+        while True:
+            try:
+                answer = self._client.request("GET", resource.path(namespace), query=query)
+            except ApiError as error:
+                if error.status in (403, 404, 405, 410):
+                    # Who may get and patch need not be allowed to list
+                    return _Listed(objects, complete=False)
+                raise
+            for item in answer.get("items") or []:
+                objects[item["metadata"]["name"]] = {"apiVersion": resource.api_version, "kind": resource.kind, **item}
+            query["continue"] = (answer.get("metadata") or {}).get("continue")
+            if not query["continue"] or len(objects) >= _LIST_TIMES * expected:
+                return _Listed(objects, complete=not query["continue"])
 
     def _would_create(self, definition: Definition, namespace: str | None) -> Change:
         after = copy.deepcopy(definition.body)

@@ -89,6 +89,16 @@ def test_lists_that_do_not_tell_all_are_completed(api: FakeApi, run_module: Run)
     assert outcomes(run_module("kube_apply", definitions=[*definitions[:4], config_map("c4", a="1")]))[4] == ("c4", "changed")
 
 
+def test_crowds_are_not_read_for_a_few(api: FakeApi, run_module: Run) -> None:
+    for number in range(40):
+        api.put(config_map(f"a{number:02}"))
+    api.page_size = 5
+    definitions = [config_map(f"c{number}", a="1") for number in range(4)]
+    assert outcomes(run_module("kube_apply", definitions=definitions)) == [(f"c{number}", "created") for number in range(4)]
+    # Three times as many as ours were read, then each of ours
+    assert (api.count("GET", "/configmaps?"), api.count("GET", "/configmaps/c")) == (3, 4)
+
+
 def test_secrets_are_not_listed(api: FakeApi, run_module: Run) -> None:
     secrets = [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"s{number}"}, "data": {"a": "c2VjcmV0"}} for number in range(5)]
     for _turn in range(2):
