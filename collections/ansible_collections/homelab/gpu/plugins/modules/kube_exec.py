@@ -13,7 +13,7 @@ author:
   - homelab.gpu contributors (@homelab-gpu)
 description:
   - Runs a command in a running container and returns its output and its exit code, as M(ansible.builtin.command) does on hosts.
-  - There is no shell in between. Where one is wanted, it is the command, as V([sh, -c, 'echo $HOME']\).
+  - There is no shell in between. Where one is wanted, it is the command, as V([sh, -c, 'echo $HOME']).
   - An exit code other than 0 is a failure. So is a connection that ends before the exit code has come, and so is a command that has not
     ended after O(timeout_seconds); it may then still run, for Kubernetes has no means to end it.
 extends_documentation_fragment:

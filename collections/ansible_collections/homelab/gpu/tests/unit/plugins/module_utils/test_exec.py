@@ -10,7 +10,6 @@ import typing as t
 import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils import _exec
-from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, Unreachable, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, Conversation, check_command, execute
 from ansible_collections.homelab.gpu.plugins.module_utils._websocket import TimedOut
@@ -174,7 +173,7 @@ class Server:
     def run(self, stdin: bytes | None = None) -> Conversation:
         connections = [answer for answer in self.answers if isinstance(answer, Connection)]
         return execute(
-            t.cast("Client", self),
+            t.cast("t.Any", self),
             command(stdin),
             timeout_seconds=10,
             limit_bytes=100,
@@ -241,7 +240,7 @@ def test_the_server_says_how_long_it_wants_to_be_left_alone() -> None:
 
 
 def test_asking_again_ends_with_the_deadline() -> None:
-    server = Server(*(refusal(429, retry_after=3) for _ in range(9)))
+    server = Server(*[refusal(429, retry_after=3)] * 9)
     with pytest.raises(ApiError) as caught:
         server.run()
     assert (caught.value.status, server.slept) == (429, [3, 3, 3])

@@ -149,7 +149,7 @@ def test_failures(monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type
     monkeypatch.setattr(websocket, "create_connection", create_connection)
     with pytest.raises(kind) as caught:
         ask()
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert str(caught.value).startswith(words)
 
 
