@@ -5,7 +5,8 @@
 """An API server for tests: real HTTP, objects in memory, faults on demand.
 
 It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
-preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, dry runs.
+preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, the subresource scale,
+dry runs. Nothing acts on objects: what controllers would make or report is put there by the tests.
 What it answers follows the Kubernetes API reference; objects are not validated beyond that.
 """
 
@@ -28,11 +29,21 @@ Object = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class ScalePaths:
+    """Where the subresource scale finds what it shows."""
+
+    spec: str = ".spec.replicas"
+    status: str = ".status.replicas"
+    selector: str = ".spec.selector.matchLabels"
+
+
+@dataclasses.dataclass(frozen=True)
 class Kind:
     api_version: str
     name: str
     plural: str
     namespaced: bool = True
+    scale: ScalePaths | None = None
 
 
 KINDS = (
@@ -43,8 +54,14 @@ KINDS = (
     Kind("v1", "Secret", "secrets"),
     Kind("v1", "Service", "services"),
     Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
-    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("v1", "PersistentVolume", "persistentvolumes", False),
+    Kind("v1", "ReplicationController", "replicationcontrollers", scale=ScalePaths(selector=".spec.selector")),
+    Kind("apps/v1", "ControllerRevision", "controllerrevisions"),
+    Kind("apps/v1", "Deployment", "deployments", scale=ScalePaths()),
     Kind("apps/v1", "DaemonSet", "daemonsets"),
+    Kind("apps/v1", "ReplicaSet", "replicasets", scale=ScalePaths()),
+    Kind("apps/v1", "StatefulSet", "statefulsets", scale=ScalePaths()),
+    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     Kind("batch/v1", "Job", "jobs"),
     Kind("coordination.k8s.io/v1", "Lease", "leases"),
     Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False),
@@ -282,7 +299,9 @@ class FakeApi:
         established = any(entry["type"] == "Established" and entry["status"] == "True" for entry in (definition.get("status") or {}).get("conditions") or [])
         spec = definition["spec"]
         for version in spec["versions"]:
-            kind = Kind(f"{spec['group']}/{version['name']}", spec["names"]["kind"], spec["names"]["plural"], spec.get("scope") != "Cluster")
+            paths = (version.get("subresources") or {}).get("scale")
+            scale = ScalePaths(paths["specReplicasPath"], paths["statusReplicasPath"], paths.get("labelSelectorPath", "")) if paths else None
+            kind = Kind(f"{spec['group']}/{version['name']}", spec["names"]["kind"], spec["names"]["plural"], spec.get("scope") != "Cluster", scale)
             if established and kind not in self.kinds:
                 self.kinds.append(kind)
 
@@ -313,6 +332,10 @@ class FakeApi:
                 raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
             if len(rest) == 1:
                 return self._collection(method, kind, namespace, query, body)
+            if rest[2:] == ["scale"] and kind.scale is not None:
+                return self._scale(method, kind, kind.scale, namespace, rest[1], query, body)
+            if len(rest) > 2:
+                raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
             return self._single(method, kind, namespace, rest[1], query, body, content_type)
 
     def _groups(self, aggregated: bool) -> Object:
@@ -400,6 +423,28 @@ class FakeApi:
         if method == "DELETE":
             return self._delete(kind, key, current, query, body or {})
         raise ApiFailure(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+
+    def _scale(self, method: str, kind: Kind, paths: ScalePaths, namespace: str, name: str, query: dict[str, str], body: t.Any) -> tuple[int, t.Any]:
+        key = self._key(kind, namespace, name)
+        current = self.objects.get(key)
+        if current is None:
+            raise ApiFailure(404, "NotFound", f'{kind.plural} "{name}" not found')
+        if method == "GET":
+            return 200, _scale_of(current, paths)
+        if method != "PATCH":
+            raise _not_allowed()
+        version = (body.get("metadata") or {}).get("resourceVersion")
+        if version and version != current["metadata"]["resourceVersion"]:
+            raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.plural} "{name}": the object has been modified')
+        replicas = body["spec"]["replicas"]
+        if replicas < 0:
+            cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {replicas}: must be greater than or equal to 0", "field": "spec.replicas"}
+            raise ApiFailure(422, "Invalid", f'Scale.autoscaling "{name}" is invalid: spec.replicas: {cause["message"]}', [cause])
+        *parents, last = paths.spec.strip(".").split(".")
+        patch: Object = {last: replicas}
+        for step in reversed(parents):
+            patch = {step: patch}
+        return 200, _scale_of(self._write("scale", kind, key, merge_patch(current, patch), query), paths)
 
     def _write(self, verb: str, kind: Kind, key: tuple[str, str, str, str], obj: Object, query: dict[str, str]) -> Object:
         obj.setdefault("apiVersion", kind.api_version)
@@ -532,6 +577,21 @@ class FakeApi:
 
 def _not_allowed() -> ApiFailure:
     return ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def _scale_of(obj: Object, paths: ScalePaths) -> Object:
+    def at(path: str) -> t.Any:
+        node: t.Any = obj
+        for step in path.strip(".").split("."):
+            node = node.get(step) if isinstance(node, dict) else None
+        return node
+
+    selector = at(paths.selector)
+    metadata = {field: obj["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
+    status: Object = {"replicas": at(paths.status) or 0}
+    if selector:
+        status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(selector.items())) if isinstance(selector, dict) else selector
+    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": at(paths.spec) or 0}, "status": status}
 
 
 def _validate(kind: Kind, obj: Object) -> None:
