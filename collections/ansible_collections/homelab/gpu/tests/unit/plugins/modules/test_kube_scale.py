@@ -224,7 +224,7 @@ def test_pods_that_are_ending_are_waited_for(api: FakeApi, run_module: Run) -> N
     api.put(pod("web-1"))
     api.put(pod("web-2", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]}))
     controller(api)
-    api.on_watch = lambda path: "/pods" in path and api.drop("Pod", "web-2")
+    api.on_watch = lambda path: api.drop("Pod", "web-2") if "/pods" in path else None
     result = scale(run_module, 1)
     assert not result.get("failed"), result["msg"]
     told = [entry["what"] for entry in result["transitions"]]
