@@ -168,7 +168,7 @@ class Applier:
         if change.definition.kind not in _WORKLOADS or change.result == "pruned":
             return None
         selector = f"batch.kubernetes.io/job-name={change.definition.name}" if change.definition.kind == "Job" else label_selector(obj)
-        return pods_that_fail(selector, obj["metadata"].get("namespace"), made_since(self._started if change.changed else 0.0))
+        return pods_that_fail(selector, obj["metadata"].get("namespace"), made_since(self._started if change.changed else 0.0, obj))
 
     # One definition
 

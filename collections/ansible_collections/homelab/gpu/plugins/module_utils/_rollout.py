@@ -23,6 +23,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._workloads import (
     hold,
     label_selector,
     made_since,
+    not_concerned,
     places,
     pods_that_fail,
     template_of,
@@ -218,14 +219,11 @@ def advice_for(workload: Object) -> list[str]:
     return []
 
 
-def of_revision(label: tuple[str, str]) -> Judge:
+def of_revision(label: tuple[str, str], workload: Object) -> Judge:
     """The trouble of the pods of one revision, for that of others is about to end."""
-
-    def judge(pod: Object) -> Verdict:
-        key, value = label
-        return trouble(pod) if (pod["metadata"].get("labels") or {}).get(key) == value else Verdict(True, "of another revision")
-
-    return judge
+    key, value = label
+    others = not_concerned(workload, "of another revision")
+    return lambda pod: trouble(pod) if (pod["metadata"].get("labels") or {}).get(key) == value else others(pod)
 
 
 def _restart(now: str, trigger: str | None) -> t.Callable[[Object], Object | None]:
@@ -314,7 +312,7 @@ class Rollout:
         place = self.wish.place
         found = [Selection(kind=place.kind, namespace=place.namespace, names=(place.name,), judge=rolled_out)]
         current = next((revision for revision in self.history if revision.current), None)
-        pods = made_since(self.started) if self.changed or current is None else of_revision(current.pod_label)
+        pods = made_since(self.started, self.before) if self.changed or current is None else of_revision(current.pod_label, self.before)
         failing = pods_that_fail(label_selector(self.before), place.namespace, pods)
         return [*found, failing] if failing else found
 

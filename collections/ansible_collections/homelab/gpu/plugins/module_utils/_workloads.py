@@ -22,13 +22,28 @@ if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
     from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource
 
-__all__ = ["CLOCK_SLACK", "Place", "check_timeout", "epoch", "found_all", "hold", "label_selector", "made_since", "places", "pods_that_fail", "template_of"]
+__all__ = [
+    "CLOCK_SLACK",
+    "Place",
+    "check_timeout",
+    "epoch",
+    "found_all",
+    "hold",
+    "label_selector",
+    "made_since",
+    "not_concerned",
+    "places",
+    "pods_that_fail",
+    "template_of",
+]
 
 Object = dict[str, t.Any]
 
 CLOCK_SLACK: t.Final = 2.0
 """Creation times are whole seconds, and so is what is known of the server's clock."""
 
+# The controller may be about to replace it all the same
+_STUCK_PATIENCE = 30.0
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _CONFLICT_ATTEMPTS = 20
 _CONFLICT_PAUSE = 0.01
@@ -102,11 +117,22 @@ def epoch(timestamp: str | None) -> float:
     return datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
-def made_since(moment: float) -> Judge:
+def made_since(moment: float, workload: Object) -> Judge:
     """The trouble of pods made since a moment, for that of older ones may be the reason for a change."""
+    others = not_concerned(workload, "made before")
+    return lambda pod: trouble(pod) if epoch(pod["metadata"].get("creationTimestamp")) >= moment else others(pod)
+
+
+def not_concerned(workload: Object, what: str) -> Judge:
+    """The pods that are to be replaced. Their trouble passes with them, except where it is in the way of their replacement."""
+    spec = workload.get("spec") or {}
+    ordered = workload.get("kind") == "StatefulSet" and spec.get("podManagementPolicy") != "Parallel"
 
     def judge(pod: Object) -> Verdict:
-        return trouble(pod) if epoch(pod["metadata"].get("creationTimestamp")) >= moment else Verdict(True, "made before")
+        found = trouble(pod)
+        if not ordered or not found.failed:
+            return Verdict(True, what)
+        return Verdict(False, f"{found.what}; a StatefulSet does not replace a pod that is not ready, delete it", failed=True, patience=_STUCK_PATIENCE)
 
     return judge
 

@@ -6,7 +6,7 @@
 
 It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
 preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, the subresource scale,
-dry runs. Nothing acts on objects: what controllers would make or report is put there by the tests.
+dry runs. Nothing acts on objects by itself: what controllers would make or report is put there by the tests.
 What it answers follows the Kubernetes API reference; objects are not validated beyond that.
 """
 
@@ -44,6 +44,12 @@ class Kind:
     plural: str
     namespaced: bool = True
     scale: ScalePaths | None = None
+
+    @property
+    def qualified(self) -> str:
+        """As messages name it."""
+        group = self.api_version.rpartition("/")[0]
+        return f"{self.plural}.{group}" if group else self.plural
 
 
 KINDS = (
@@ -231,6 +237,18 @@ class FakeApi:
                 if (key[1], key[3]) == (kind, name) and (not namespace or namespace == key[2]):
                     self._remove(self._kind_of(obj["apiVersion"], kind), key)
 
+    def settle(self, *_unused: object) -> None:
+        """Does what controllers would do: each workload has as many pods as it wants, all of them ready and of its present template."""
+        with self._lock:
+            for obj in list(self.objects.values()):
+                if "template" in (obj.get("spec") or {}):
+                    counted = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+                    counted += ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+                    told = {"observedGeneration": obj["metadata"].get("generation", 1), **dict.fromkeys(counted, obj["spec"].get("replicas", 1))}
+                    status = {**(obj.get("status") or {}), **told}
+                    if status != obj.get("status"):
+                        self.put({**obj, "status": status})
+
     def go_back(self, version: int) -> None:
         """As from a backup: counts on from an older version and knows nothing of what came later."""
         with self._lock:
@@ -392,7 +410,7 @@ class FakeApi:
             obj = copy.deepcopy(body)
             key = self._key(kind, namespace, obj["metadata"]["name"])
             if key in self.objects:
-                raise ApiFailure(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
+                raise ApiFailure(409, "AlreadyExists", f'{kind.qualified} "{key[3]}" already exists')
             return 201, self._write("create", kind, key, obj, query)
         raise _not_allowed()
 
@@ -412,13 +430,13 @@ class FakeApi:
         if method == "PATCH" and content_type == "application/apply-patch+yaml":
             return self._apply(kind, key, current, body, query)
         if current is None:
-            raise ApiFailure(404, "NotFound", f'{kind.plural} "{name}" not found')
+            raise ApiFailure(404, "NotFound", f'{kind.qualified} "{name}" not found')
         if method == "GET":
             return 200, copy.deepcopy(current)
         if method == "PATCH" and content_type == "application/merge-patch+json":
             version = (body.get("metadata") or {}).get("resourceVersion")
             if version and version != current["metadata"]["resourceVersion"]:
-                raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.plural} "{name}": the object has been modified')
+                raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.qualified} "{name}": the object has been modified')
             return 200, self._write("patch", kind, key, merge_patch(current, body), query)
         if method == "DELETE":
             return self._delete(kind, key, current, query, body or {})
@@ -428,14 +446,14 @@ class FakeApi:
         key = self._key(kind, namespace, name)
         current = self.objects.get(key)
         if current is None:
-            raise ApiFailure(404, "NotFound", f'{kind.plural} "{name}" not found')
+            raise ApiFailure(404, "NotFound", f'{kind.qualified} "{name}" not found')
         if method == "GET":
             return 200, _scale_of(current, paths)
         if method != "PATCH":
             raise _not_allowed()
         version = (body.get("metadata") or {}).get("resourceVersion")
         if version and version != current["metadata"]["resourceVersion"]:
-            raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.plural} "{name}": the object has been modified')
+            raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.qualified} "{name}": the object has been modified')
         replicas = body["spec"]["replicas"]
         if replicas < 0:
             cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {replicas}: must be greater than or equal to 0", "field": "spec.replicas"}
@@ -591,7 +609,8 @@ def _scale_of(obj: Object, paths: ScalePaths) -> Object:
     status: Object = {"replicas": at(paths.status) or 0}
     if selector:
         status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(selector.items())) if isinstance(selector, dict) else selector
-    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": at(paths.spec) or 0}, "status": status}
+    replicas = at(paths.spec)
+    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": replicas} if replicas else {}, "status": status}
 
 
 def _validate(kind: Kind, obj: Object) -> None:

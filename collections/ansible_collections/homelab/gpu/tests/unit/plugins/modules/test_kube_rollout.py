@@ -61,19 +61,6 @@ def with_history(api: FakeApi, kind: str = "Deployment", **spec: t.Any) -> Objec
     return owner
 
 
-def controller(api: FakeApi) -> None:
-    """Has seen each change as soon as somebody watches."""
-
-    def act(method: str, _path: str) -> None:
-        if method == "WATCH":
-            for obj in list(api.objects.values()):
-                generation = obj["metadata"].get("generation")
-                if (obj.get("status") or {}).get("observedGeneration", generation) != generation:
-                    api.put({**obj, "status": {**obj["status"], "observedGeneration": generation}})
-
-    api.before = act
-
-
 def roll(run_module: Run, kind: str = "Deployment", check_mode: bool = False, to_revision: int | None = None, **options: t.Any) -> Object:
     entry = {"kind": kind, "name": "web", **({"to_revision": to_revision} if to_revision else {})}
     return run_module("kube_rollout", check_mode=check_mode, workloads=[entry], **options)
@@ -86,7 +73,7 @@ def marks(api: FakeApi, kind: str = "Deployment") -> Object:
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
 def test_restart(api: FakeApi, run_module: Run, kind: str) -> None:
     with_history(api, kind)
-    controller(api)
+    api.on_watch = api.settle
     result = roll(run_module, kind, state="restarted")
     assert not result.get("failed"), result["msg"]
     assert (result["changed"], result["workloads"][0]["changed"], result["workloads"][0]["revision_before"]) == (True, True, 2)
@@ -107,7 +94,7 @@ def test_a_trigger_makes_restarts_idempotent(api: FakeApi, run_module: Run) -> N
 @pytest.mark.parametrize("to_revision", [None, 1])
 def test_undo(api: FakeApi, run_module: Run, kind: str, to_revision: int | None) -> None:
     with_history(api, kind)
-    controller(api)
+    api.on_watch = api.settle
     result = roll(run_module, kind, state="undone", to_revision=to_revision)
     assert not result.get("failed"), result["msg"]
     found = api.find(kind, "web")
@@ -153,7 +140,7 @@ def test_a_paused_deployment_is_refused(api: FakeApi, run_module: Run, state: st
 
 def test_pause_and_resume(api: FakeApi, run_module: Run) -> None:
     with_history(api)
-    controller(api)
+    api.on_watch = api.settle
     for state, changed, paused in (("paused", True, True), ("paused", False, True), ("resumed", True, False), ("resumed", False, False)):
         result = roll(run_module, state=state)
         assert not result.get("failed"), result["msg"]
@@ -206,7 +193,7 @@ def test_several_in_one_call_all_or_none(api: FakeApi, run_module: Run) -> None:
     other = workload("DaemonSet")
     other["metadata"]["namespace"] = "kube-system"
     api.put(other)
-    controller(api)
+    api.on_watch = api.settle
     result = run_module("kube_rollout", workloads=entries, state="restarted")
     assert [done["changed"] for done in result["workloads"]] == [True, True]
 
@@ -254,7 +241,7 @@ def test_crashing_pods_of_the_current_revision_end_the_wait(api: FakeApi, run_mo
 def test_crashing_pods_of_before_do_not_end_the_wait_for_a_restart(api: FakeApi, run_module: Run) -> None:
     with_history(api)
     api.put(crashing("web-2-a", "hash-2"))
-    controller(api)
+    api.on_watch = api.settle
     assert not roll(run_module, state="restarted").get("failed")
 
 

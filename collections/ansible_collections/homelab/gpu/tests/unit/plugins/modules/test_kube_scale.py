@@ -44,20 +44,6 @@ def autoscaler(name: str = "web") -> Object:
     return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "hpa"}, "spec": spec}
 
 
-def controller(api: FakeApi, **status: t.Any) -> None:
-    """Reports all replicas ready as soon as a scale was stored."""
-
-    def act(method: str, path: str) -> None:
-        if method == "WATCH" or (method == "GET" and "labelSelector" not in path and api.count("PATCH")):
-            for found in list(api.objects.values()):
-                wanted = (found.get("spec") or {}).get("replicas")
-                if wanted is not None and (found.get("status") or {}).get("replicas") != wanted:
-                    told = {"replicas": wanted, "readyReplicas": wanted, "observedGeneration": found["metadata"].get("generation"), **status}
-                    api.put({**found, "status": told})
-
-    api.before = act
-
-
 def scale(run_module: Run, replicas: int, **options: t.Any) -> Object:
     entry = {"kind": "Deployment", "name": "web", "replicas": replicas, **options.pop("entry", {})}
     return run_module("kube_scale", workloads=[entry], **options)
@@ -66,7 +52,7 @@ def scale(run_module: Run, replicas: int, **options: t.Any) -> Object:
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"])
 def test_each_kind_by_its_subresource(api: FakeApi, run_module: Run, kind: str) -> None:
     api.put(workload(kind))
-    controller(api)
+    api.on_watch = api.settle
     result = scale(run_module, 3, entry={"kind": kind})
     assert not result.get("failed"), result["msg"]
     (done,) = result["workloads"]
@@ -125,7 +111,7 @@ def test_all_that_is_missing_is_named_and_nothing_is_changed(api: FakeApi, run_m
 )
 def test_preconditions(api: FakeApi, run_module: Run, entry: Object, skipped: str) -> None:
     version = api.put(workload())["metadata"]["resourceVersion"]
-    controller(api)
+    api.on_watch = api.settle
     filled = {key: value.replace("{version}", version) if isinstance(value, str) else value for key, value in entry.items()}
     result = scale(run_module, 3, entry=filled)
     assert not result.get("failed"), result["msg"]
@@ -223,8 +209,13 @@ def test_pods_that_are_ending_are_waited_for(api: FakeApi, run_module: Run) -> N
     api.put(workload(replicas=2))
     api.put(pod("web-1"))
     api.put(pod("web-2", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]}))
-    controller(api)
-    api.on_watch = lambda path: api.drop("Pod", "web-2") if "/pods" in path else None
+
+    def act(path: str) -> None:
+        api.settle()
+        if "/pods" in path:
+            api.drop("Pod", "web-2")
+
+    api.on_watch = act
     result = scale(run_module, 1)
     assert not result.get("failed"), result["msg"]
     told = [entry["what"] for entry in result["transitions"]]
@@ -234,7 +225,7 @@ def test_pods_that_are_ending_are_waited_for(api: FakeApi, run_module: Run) -> N
 def test_pods_have_to_be_gone_at_0(api: FakeApi, run_module: Run) -> None:
     api.put(workload())
     api.put(pod("web-1"))
-    controller(api)
+    api.on_watch = api.settle
     result = scale(run_module, 0, timeout_seconds=1)
     assert (result["failed"], result["timed_out"], result["changed"]) == (True, True, True)
     assert "web-1: still there" in result["msg"]
