@@ -15,7 +15,16 @@ from ansible_collections.homelab.gpu.plugins.module_utils._predicates import has
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, creation_failure, outdated, trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN, builtin
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection
-from ansible_collections.homelab.gpu.plugins.module_utils._workloads import Place, found_all, hold, label_selector, places, template_of
+from ansible_collections.homelab.gpu.plugins.module_utils._workloads import (
+    CLOCK_SLACK,
+    Place,
+    found_all,
+    hold,
+    label_selector,
+    places,
+    pods_not_made,
+    template_of,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
@@ -216,7 +225,8 @@ class Plan:
     workload: Object
     scale: Object
     """The subresource; kinds that every server has show the same themselves."""
-    concerns: list[Concern]
+    started: float
+    concerns: list[Concern] = dataclasses.field(default_factory=list)
     skipped: str = ""
     """Why nothing was done, where the wish was bound to a state that it is not in."""
 
@@ -263,16 +273,17 @@ class Plan:
                 only_watch=known and wanted >= max(self.before, 1),
             )
             found.append(pods)
-        return found
+        return [*found, pods_not_made(place, self.started)] if place.kind == "StatefulSet" else found
 
 
 def make_plans(client: Client, wishes: t.Sequence[Wish]) -> list[Plan]:
     """Reads what has to be known; nothing is changed."""
     autoscalers: dict[str, list[Object] | ApiError] = {}
-    plans = []
+    plans: list[Plan] = []
+    started = client.server_time() - CLOCK_SLACK
     for wish, (resource, workload) in zip(wishes, found_all(client, [wish.place for wish in wishes])):
         scale = workload if wish.place.kind in _SCALABLE else _read_scale(client, resource, wish.place)
-        plan = Plan(wish, resource, workload, scale, [])
+        plan = Plan(wish, resource, workload, scale, started)
         plans.append(plan)
         if plan.patch_for(scale) is not None:
             plan.concerns += _concerns(client, plan, autoscalers)

@@ -89,6 +89,8 @@ options:
       - Wait until the rollouts are complete. Nothing is waited for with O(state=paused).
       - A wait that cannot succeed ends early and says why. That is when a rollout has passed its progress deadline, a container of a new
         pod has crashed three times, or for 30 seconds a new pod finds no node, its image cannot be pulled, or a quota forbids it.
+      - A StatefulSet replaces its pods one after the other, and does not get past one that is not ready, not even by O(state=undone). If
+        that is so for 30 seconds, the wait ends and names the pod, which has to be deleted.
     type: bool
     default: true
   timeout_seconds:

@@ -261,16 +261,16 @@ def scale(call: Call) -> None:
     if not params["force"]:
         refuse(plans)
     workloads: list[dict[str, t.Any]] = []
-    warnings = [f"{plan.wish.place.describe()}: {concern.what}" for plan in plans for concern in plan.concerns]
+    call.warnings += [f"{plan.wish.place.describe()}: {concern.what}" for plan in plans for concern in plan.concerns]
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
-    call.result.update(workloads=workloads, warnings=warnings, diff={"before": before, "after": after})
+    call.result.update(workloads=workloads, diff={"before": before, "after": after})
     for plan in plans:
         done = outcome(plan, plan.carry_out(client, dry_run=call.check_mode))
         workloads.append(done)
         name = plan.wish.place.describe()
         if done["skipped"]:
-            warnings.append(f"{name} was left alone: {done['skipped']}")
+            call.warnings.append(f"{name} was left alone: {done['skipped']}")
         if done["changed"]:
             call.result["changed"] = True
             before[name], after[name] = {"replicas": done["replicas_before"]}, {"replicas": done["replicas"]}

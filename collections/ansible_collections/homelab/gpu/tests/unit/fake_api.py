@@ -58,6 +58,7 @@ KINDS = (
     Kind("v1", "Pod", "pods"),
     Kind("v1", "ConfigMap", "configmaps"),
     Kind("v1", "Secret", "secrets"),
+    Kind("v1", "Event", "events"),
     Kind("v1", "Service", "services"),
     Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     Kind("v1", "PersistentVolume", "persistentvolumes", False),
@@ -242,7 +243,7 @@ class FakeApi:
         with self._lock:
             for obj in list(self.objects.values()):
                 if "template" in (obj.get("spec") or {}):
-                    counted = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+                    counted: tuple[str, ...] = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
                     counted += ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
                     told = {"observedGeneration": obj["metadata"].get("generation", 1), **dict.fromkeys(counted, obj["spec"].get("replicas", 1))}
                     status = {**(obj.get("status") or {}), **told}

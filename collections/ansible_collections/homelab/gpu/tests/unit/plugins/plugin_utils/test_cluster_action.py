@@ -25,6 +25,7 @@ Play = t.Callable[..., "Done"]
 COLLECTIONS = next(parent.parent for parent in Path(fake_api.__file__).parents if parent.name == "ansible_collections")
 # In the name of every module that is packed and sent to its host
 PACKED = "AnsiballZ_kube_"
+WEB = {"kind": "Deployment", "name": "web"}
 MAP: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
 
 
@@ -103,6 +104,12 @@ def fill(api: FakeApi) -> None:
     for name in ("a", "b"):
         status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": "2"}}
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status})
+    metadata = {"name": "web"}
+    api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {"accessModes": ["ReadWriteOnce"]}})
+    template = {"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "web"}}]}}
+    selector = {"matchLabels": {"app": "web"}}
+    api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 1, "selector": selector, "template": template}})
+    api.settle()
 
 
 def plain(node: t.Any) -> t.Any:
@@ -126,9 +133,14 @@ ALL: list[Object] = [
     {"homelab.gpu.kube_node": {"nodez": []}},
     {"homelab.gpu.kube_wait": {"kind": "Node", "until": "reddy", "timeout_seconds": "soon"}},
     {"homelab.gpu.kube_info": {"kind": "Node", "verify_ssl": False, "validate_certs": False}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB]}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "undone"}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "paused"}},
+    {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "replicas": "2"}], "wait": False}},
+    {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "name": "none", "replicas": 2}]}},
 ]
-CHANGES = (5, 7)
-FAILURES = (4, 6, 8, 9, 10, 11)
+CHANGES = (5, 7, 15, 16)
+FAILURES = (4, 6, 8, 9, 10, 11, 14, 17)
 
 
 def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, other_python: str) -> None:
@@ -145,7 +157,7 @@ def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, othe
     for task, one, other in zip(tasks, here.results, there.results):
         assert plain(one) == plain(other), task
     # What was changed in check mode was not changed, for it could be changed again
-    assert [index for index, result in enumerate(here.results) if result["changed"]] == [0, 1, *(len(dry) + index for index in CHANGES)]
+    assert [index for index, result in enumerate(here.results) if result["changed"]] == [*range(len(dry)), *(len(dry) + index for index in CHANGES)]
     assert [bool(result.get("failed")) for result in here.results[len(dry) :]] == [index in FAILURES for index in range(len(ALL))]
     # With -vvv, how each was called
     assert here.output.count('"validate_certs": false') == there.output.count('"validate_certs": false') > 0
