@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.measured_lab import CHECKOUT, BenchmarkError, log
-from benchmarks.report import SECTIONS, renewed, section_of
+from benchmarks.report import GROUPS, SECTIONS, renewed, section_of
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = CHECKOUT / "docs/performance.md"
@@ -23,12 +23,15 @@ DOCUMENT = CHECKOUT / "docs/performance.md"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="+", choices=[*SECTIONS, "all"], metavar="name", help=f"{', '.join(SECTIONS)} or all")
+    parser.add_argument("names", nargs="+", choices=[*SECTIONS, *GROUPS], metavar="name", help=", ".join([*SECTIONS, *GROUPS]))
     parser.add_argument("--report-only", action="store_true", help="write the document from the kept results; measure nothing")
     chosen = parser.parse_args(arguments)
     reasons = yaml.safe_load((HERE / "reasons.yml").read_text())
-    for name in SECTIONS if "all" in chosen.names else chosen.names:
+    for name in dict.fromkeys(section for given in chosen.names for section in GROUPS.get(given, [given])):
         kept = HERE / f"results/{name}.json"
+        if chosen.report_only and not kept.exists():
+            log(f"{name}: not measured yet")
+            continue
         if not chosen.report_only:
             try:
                 result = importlib.import_module(f"benchmarks.{name}").measure()

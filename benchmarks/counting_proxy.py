@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A proxy on loopback between a program and an API server, which counts requests by verb. Clients reach it without credentials: only for a lab's cluster."""
+"""A proxy on loopback between a program and an API server that counts connections, and requests by verb. It asks for no credentials: only for a lab."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -34,6 +36,7 @@ class CountingProxy:
         self._tls.load_cert_chain(pair)
         pair.unlink()
         self._counts: Counter[str] = Counter()
+        self._connections = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -64,24 +67,38 @@ class CountingProxy:
     def reset(self) -> None:
         with self._lock:
             self._counts.clear()
+            self._connections = 0
 
     def counts(self) -> dict[str, int]:
         with self._lock:
             return dict(sorted(self._counts.items()))
 
+    def connections(self) -> int:
+        """How many connections were opened since the reset; one that was open before does not count again."""
+        with self._lock:
+            return self._connections
+
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
 
-    def create_config_map(self, namespace: str, name: str) -> None:
-        """Straight to the API server, uncounted."""
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """Straight to the API server, uncounted; the decoded answer."""
+        return self.request_at(method, path, body, content_type)[0]
+
+    def request_at(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> tuple[Any, float]:
+        """Also when the request was sent, by the monotonic clock: the API server cannot have had it before."""
         connection = self.connect()
-        body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
-        connection.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        if response.status != 201:
-            raise RuntimeError(f"creating ConfigMap {namespace}/{name}: {response.status} {content[:500]!r}")
+        try:
+            connection.connect()
+            sent = time.monotonic()
+            connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": content_type})
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        if not 200 <= response.status < 300:
+            raise RuntimeError(f"{method} {path}: {response.status} {content[:500]!r}")
+        return json.loads(content), sent
 
     def _count(self, verb: str) -> None:
         with self._lock:
@@ -95,6 +112,8 @@ class CountingProxy:
 
             def setup(self) -> None:
                 super().setup()
+                with proxy._lock:
+                    proxy._connections += 1
                 self.upstream = proxy.connect()
 
             def finish(self) -> None:

@@ -46,10 +46,11 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def ansible_playbook(playbook: str, *arguments: str, checkout: Path = CHECKOUT) -> Run:
-    log(f"ansible-playbook {' '.join([playbook, *arguments])}")
+def ansible_playbook(playbook: str, *arguments: str, checkout: Path = CHECKOUT, settings: Mapping[str, str] | None = None, quiet: bool = False) -> Run:
+    if not quiet:
+        log(f"ansible-playbook {' '.join([playbook, *arguments])}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        settings = {
+        timeline = {
             "ANSIBLE_CALLBACKS_ENABLED": "homelab.gpu.timeline",
             "HOMELAB_GPU_TIMELINE_DIR": folder,
             "HOMELAB_GPU_TIMELINE_NAME": "run",
@@ -59,7 +60,7 @@ def ansible_playbook(playbook: str, *arguments: str, checkout: Path = CHECKOUT) 
         done = subprocess.run(
             ["ansible-playbook", playbook, *arguments],
             cwd=checkout,
-            env=environment(settings),
+            env=environment({**(settings or {}), **timeline}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,7 +71,8 @@ def ansible_playbook(playbook: str, *arguments: str, checkout: Path = CHECKOUT) 
         if done.returncode:
             raise BenchmarkError(f"{playbook} ended with {done.returncode}:\n{done.stdout[-6000:]}")
         run = Run(seconds, json.loads((Path(folder) / "run.json").read_text()))
-    log(f"  {run.seconds:.1f} s, {run.changed} changed")
+    if not quiet:
+        log(f"  {run.seconds:.1f} s, {run.changed} changed")
     return run
 
 
@@ -122,6 +124,19 @@ def unit_starts(hosts: Iterable[str]) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}
+
+
+def idle_share(seconds: float = 0.5) -> float:
+    """Which part of the cores had nothing to do for the next moment."""
+
+    def idle_and_all() -> tuple[int, int]:
+        times = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return times[3] + times[4], sum(times)
+
+    idle_before, all_before = idle_and_all()
+    time.sleep(seconds)
+    idle, everything = idle_and_all()
+    return (idle - idle_before) / max(everything - all_before, 1)
 
 
 def median(values: Sequence[float]) -> float:

@@ -24,8 +24,14 @@ class Api(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        body = f"{self.command} {self.path} ".encode() + self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(201 if self.command == "POST" else 200)
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = f"{self.command} {self.path} ".encode() + sent
+        status = 200
+        if self.command == "POST":
+            status, body = 201, b'{"sent": %s}' % sent
+        elif self.path == "/missing":
+            status, body = 404, b"no such path"
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -71,11 +77,27 @@ def test_one_connection_carries_and_counts_many_requests(proxy: CountingProxy, t
         answers.append((response.status, response.read()))
     assert answers == [(200, b"GET /api "), (200, b"PATCH /a x"), (200, b"GET /b?watch=1 "), (200, b"GET /c ")]
     assert proxy.counts() == {"GET": 2, "PATCH": 1, "WATCH": 1}
-    proxy.create_config_map("default", "uncounted")
+    assert proxy.connections() == 1
+    assert proxy.request("POST", "/uncounted", {"a": 1}) == {"sent": {"a": 1}}
     assert sum(proxy.counts().values()) == 4
     proxy.reset()
-    assert proxy.counts() == {}
+    assert (proxy.counts(), proxy.connections()) == ({}, 0)
     connection.close()
+
+
+def test_each_connection_counts(proxy: CountingProxy) -> None:
+    address = urlsplit(yaml.safe_load(proxy.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+    for _ in range(2):
+        connection = http.client.HTTPConnection(str(address.hostname), address.port)
+        connection.request("GET", "/api")
+        connection.getresponse().read()
+        connection.close()
+    assert (proxy.counts(), proxy.connections()) == ({"GET": 2}, 2)
+
+
+def test_a_refused_request_is_told(proxy: CountingProxy) -> None:
+    with pytest.raises(RuntimeError, match=r"PATCH /missing: 404 .*no such path"):
+        proxy.request("PATCH", "/missing", {})
 
 
 def test_its_kubeconfig_holds_no_credentials(proxy: CountingProxy, tmp_path: Path) -> None:

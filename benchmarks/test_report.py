@@ -101,14 +101,96 @@ def test_demo_promises(cold: int, warm: int, missed: int) -> None:
     assert "| setup | 1 | 1 | 1 |" in section
 
 
-def test_cluster_modules_table_counts_requests() -> None:
-    run = {"seconds": 2.0, "requests": {"GET": 3, "PATCH": 30}}
-    keys = ("apply_list", "apply_list_again", "apply_each", "apply_each_again", "label_list", "label_list_again", "label_each")
-    waits = {"wait_module": {"seconds": 0.5, "requests": 4}, "wait_polling": {"seconds": 1.0, "requests": 30}}
-    result = {"objects": 30, "kubectl_apply_seconds": 1.0, "kubectl_apply_again_seconds": 1.0, **dict.fromkeys(keys, run), **waits}
-    section = report.cluster_modules(result, [])
-    assert "| `kube_apply`, 30 calls | 2.00 | 1.00 | 33 (3 GET, 30 PATCH) |" in section
-    assert "| `kube_wait` | 0.50 | 0.50 | 4 |" in section
+CONTEST = {"kubernetes_core": "6.2.0", "least_idle": 0.71, "starts": 30}
+
+
+def applied(seconds: dict[str, list[float]] | None = None, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
+    usual = {"empty": [0.6], "ours": [0.9, 0.8, 1.9], "list": [1.6], "tasks": [17.0], "kubectl": [0.3]}
+    count = {"requests": {"GET": 20, "PATCH": 20}, "connections": 1}
+    grown = {
+        str(size): {"new_seconds": [taken], "changed_seconds": [taken], **dict.fromkeys(("new", "changed"), {"requests": {"GET": size}, "connections": 1})}
+        for size, taken in ((20, 1.0), (200, 2.8), (1000, 10.8))
+    }
+    labels = {"nodes": 3, **dict.fromkeys(("list", "again", "each"), {**count, "seconds": 0.8})}
+    unchanged = {"objects": 20, "seconds": {**usual, **(seconds or {})}, "counted": dict.fromkeys(("ours", "list", "kubectl"), count)}
+    return {**CONTEST, "unchanged": unchanged, "sizes": {**grown, **(sizes or {})}, "labels": labels}
+
+
+def grown(taken: float, requests: int = 400, connections: int = 1) -> dict[str, Any]:
+    count = {"requests": {"GET": requests}, "connections": connections}
+    return {"200": {"new_seconds": [taken], "changed_seconds": [taken], "new": count, "changed": count}}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes", "missed"),
+    [
+        ({}, {}, []),
+        ({"tasks": [8.9]}, {}, ["at most 1/10 of 20 `k8s` tasks, whole plays: 0.101"]),
+        ({"list": [1.2]}, {}, ["at most 0.7 of one `k8s` task with the list: 0.75"]),
+        ({"kubectl": [0.09]}, {}, ["at most 3 times `kubectl apply --server-side`: 3.33"]),
+        ({"empty": [0.3, 0.3]}, {}, []),
+        ({}, grown(3.3), ["200 objects take 1.18 of what 20 and 1000 let expect"]),
+        ({}, grown(2.3), ["200 objects take 0.82 of what 20 and 1000 let expect"]),
+        ({}, grown(2.8, requests=411), ["at most 2 requests an object and 10 more: 20 for 20, 20 for 20, 411 for 200"]),
+        ({}, grown(2.8, connections=2), ["1 connection: 2"]),
+    ],
+)
+def test_apply_promises(seconds: dict[str, list[float]], sizes: dict[str, Any], missed: list[str]) -> None:
+    lines = report.cluster_apply(applied(seconds, sizes), []).splitlines()
+    found = [line for line in lines if "**missed**" in line]
+    assert len(found) == len(missed)
+    assert all(part in line for part, line in zip(missed, found, strict=True))
+    assert sum(line.startswith("- kept") for line in lines) == 6 - len(missed)
+
+
+def test_apply_tables() -> None:
+    section = report.cluster_apply(applied(), [])
+    assert "Against kubernetes.core 6.2.0" in section
+    assert "Of 30 starts, the least quiet found 71 % of the cores idle." in section
+    assert "| `kube_apply`, the list | 0.90 | 0.80 to 1.90 | 1.00 | 40 (20 GET, 20 PATCH) | 1 |" in section
+    assert "| `kubernetes.core.k8s`, 20 tasks | 17.00 | one round | 18.89 | - | - |" in section
+    assert "| 1000 | 10.80 | 10.80 | 1000 (1000 GET) | 1000 (1000 GET) |" in section
+    assert "| 3 calls | 0.80 | 40 (20 GET, 20 PATCH) | 1 |" in section
+
+
+def drained(ours: list[float], after: list[float]) -> dict[str, Any]:
+    seconds = {"empty": [0.6], "ours": ours, "kubectl": [5.0, 4.0, 6.0], "peer": [8.0]}
+    peer = {"seconds": 2.31, "message": "Failed to delete pod a/b: disruption budget.", "cordoned": True}
+    budget = {"opens_seconds": 8.0, "pods": 3, "after_seconds": {"ours": after, "kubectl": [3.5]}, "peer": peer}
+    return {**CONTEST, "sizes": {"15": seconds}, "budget": budget}
+
+
+@pytest.mark.parametrize(
+    ("ours", "after", "missed"),
+    [
+        ([5.1, 5.1, 9.0], [0.5, 0.4, 1.5], []),
+        ([5.2, 5.1, 9.0], [0.5], ["at most 0.9 of `kubectl drain`: 0.92"]),
+        ([2.0], [0.5, 1.51], ["at most 1.5 s after it opened: 1.51 s (longest)"]),
+    ],
+)
+def test_drain_promises(ours: list[float], after: list[float], missed: list[str]) -> None:
+    lines = report.cluster_drain(drained(ours, after), []).splitlines()
+    found = [line for line in lines if "**missed**" in line]
+    assert len(found) == len(missed)
+    assert all(part in line for part, line in zip(missed, found, strict=True))
+    assert sum(line.startswith("- kept") for line in lines) == 2 - len(missed)
+
+
+def test_drain_tables() -> None:
+    section = report.cluster_drain(drained([2.0], [0.5]), [])
+    assert "| 15 | `kubectl drain` | 5.00 | 4.00 to 6.00 | 2.50 |" in section
+    assert "| `kubernetes.core.k8s_drain` | fails after 2.3 s, the node left cordoned: Failed to delete pod a/b: disruption budget. |" in section
+
+
+@pytest.mark.parametrize(("taken", "verdict"), [([3.0] * 20, "kept"), ([3.0] * 19, "**missed**"), ([100.1] * 20, "**missed**")])
+def test_wait_promise(taken: list[float], verdict: str) -> None:
+    section = report.cluster_wait({**CONTEST, "milliseconds": {"module": taken, "kubectl": [5.0, 7.0], "polling": [900.0]}}, [])
+    assert f"- {verdict}: a condition is seen at most 100 ms after the API has it" in section
+    assert "| `kubectl wait`, until its process has ended | 2 | 6 | 5 | 7 |" in section
+
+
+def test_groups_name_sections() -> None:
+    assert {name for names in report.GROUPS.values() for name in names} <= set(report.SECTIONS)
 
 
 @pytest.mark.parametrize(("load", "idle"), [(0.4, True), (1.0, True), (1.1, False), (18.0, False)])

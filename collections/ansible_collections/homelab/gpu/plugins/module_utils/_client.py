@@ -20,13 +20,20 @@ from urllib.parse import urlencode
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, KubeError, Unreachable, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource, builtin
 
-__all__ = ["Client", "KindNotServed", "Page", "Stream", "pause_before_retry"]
+if t.TYPE_CHECKING:
+    from ansible_collections.homelab.gpu.plugins.module_utils._websocket import Dialer, WebSocket
+
+__all__ = ["Client", "KindNotServed", "Lines", "Page", "Stream", "pause_before_retry"]
+
+_Answer = t.TypeVar("_Answer")
 
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 10.0
 _PAGE_SIZE = 500
+_USER_AGENT = "homelab.gpu"
+_CHUNK_BYTES = 65536
 _AGGREGATED = "application/json;v=v2;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList,application/json"
 
 
@@ -48,28 +55,34 @@ class Page:
     resource_version: str
 
 
-class Stream:
-    """The lines of one watch; reading blocks, C(close) from another thread ends it."""
+class Lines:
+    """The lines of one answer as they come; reading blocks, C(close) from another thread ends it."""
+
+    _what: t.ClassVar[str] = "log"
 
     def __init__(self, response: t.Any, where: str) -> None:
         self._response = response
         self._where = where
         self._closed = False
 
-    def __iter__(self) -> t.Iterator[dict[str, t.Any]]:
+    def __iter__(self) -> t.Iterator[t.Any]:
         rest = b""
         try:
             with _transport_errors(self._where):
-                for chunk in self._response.stream(None, decode_content=True):
+                for chunk in self._response.stream(_CHUNK_BYTES, decode_content=True):
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
-                        if line.strip():
-                            yield json.loads(line)
+                        yield from self._decode(line)
+                if rest:
+                    yield from self._decode(rest)
         except (AttributeError, ValueError) as error:
             # What http.client and urllib3 raise when another thread closed the response
-            raise Unreachable(f"the watch at {self._where} broke: {error}") from error
+            raise Unreachable(f"the {self._what} at {self._where} broke: {error}") from error
         finally:
             self.close()
+
+    def _decode(self, line: bytes) -> t.Iterator[t.Any]:
+        yield line
 
     def close(self) -> None:
         if self._closed:
@@ -80,6 +93,16 @@ class Stream:
                 self._response.shutdown()
         with contextlib.suppress(Exception):
             self._response.close()
+
+
+class Stream(Lines):
+    """The events of one watch."""
+
+    _what = "watch"
+
+    def _decode(self, line: bytes) -> t.Iterator[dict[str, t.Any]]:
+        if line.strip():
+            yield json.loads(line)
 
 
 @contextlib.contextmanager
@@ -93,10 +116,7 @@ def _transport_errors(where: str) -> t.Iterator[None]:
         while root is not None and not isinstance(root, ssl.SSLCertVerificationError):
             root = root.__cause__ or root.__context__
         if root is not None:
-            raise ClientConfigError(
-                f"the certificate of {where} is not trusted: {getattr(root, 'verify_message', '') or root}. "
-                "Use the kubeconfig of this very cluster, or set ca_cert to the CA that signed it."
-            ) from error
+            raise ClientConfigError.untrusted_certificate(where, root) from error
         raise Unreachable(f"cannot reach the API server at {where}: {_plain_cause(error)}") from error
     except FileNotFoundError as error:
         raise ClientConfigError(f"a certificate or key file named by kubeconfig does not exist: {error}") from error
@@ -128,9 +148,11 @@ class Client:
         server: str,
         headers: t.Callable[[], dict[str, str]] = dict,
         *,
+        dialer: Dialer | None = None,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
+        self._dialer = dialer
         self.server = server.rstrip("/")
         self._headers = headers
         self._sleep = sleep
@@ -157,13 +179,21 @@ class Client:
         retry: bool = True,
     ) -> t.Any:
         """The decoded answer. Transient failures are retried a few times; callers with a deadline of their own pass C(retry=False)."""
+
+        def ask() -> t.Any:
+            return self._request_once(method, path, query, body, content_type, accept, timeout)
+
+        return self.retried(ask) if retry else ask()
+
+    def retried(self, ask: t.Callable[[], _Answer]) -> _Answer:
+        """What C(ask) returns; it is called again a few times if it fails in a way that may pass."""
         attempt = 0
         while True:
             try:
-                return self._request_once(method, path, query, body, content_type, accept, timeout)
+                return ask()
             except KubeError as error:
                 attempt += 1
-                if not retry or not error.transient or attempt >= _ATTEMPTS:
+                if not error.transient or attempt >= _ATTEMPTS:
                     raise
                 self._sleep(pause_before_retry(error, attempt))
 
@@ -175,17 +205,30 @@ class Client:
 
     def stream(self, path: str, query: t.Mapping[str, t.Any], *, timeout: float) -> Stream:
         """An open watch. C(timeout) is the longest silence, not the longest watch."""
-        response = self._send("GET", path, {**query, "watch": "true"}, None, "application/json", "application/json", timeout)
+        return Stream(self._opened(path, {**query, "watch": "true"}, "application/json", timeout), self.server)
+
+    def lines(self, path: str, query: t.Mapping[str, t.Any], *, timeout: float = _REQUEST_SECONDS) -> Lines:
+        """An open answer of plain text, asked for once. C(timeout) is the longest silence."""
+        return Lines(self._opened(path, query, "text/plain, application/json", timeout), self.server)
+
+    def _opened(self, path: str, query: t.Mapping[str, t.Any], accept: str, timeout: float) -> t.Any:
+        response = self._send("GET", path, query, None, "application/json", accept, timeout)
         if response.status != 200:
             with _transport_errors(self.server):
                 raw = response.data
             self._decode("GET", path, response, raw)
-        return Stream(response, self.server)
+        return response
+
+    def websocket(self, path: str, query: t.Sequence[tuple[str, str]], *, subprotocols: t.Sequence[str], timeout: float) -> WebSocket:
+        """An open WebSocket, asked for once: where no answer comes, what it is for may have begun all the same."""
+        if self._dialer is None:
+            raise ClientConfigError("this client was made without a way to open WebSockets")
+        return self._dialer.open(f"{path}?{urlencode(query)}", {"User-Agent": _USER_AGENT, **self._headers()}, subprotocols, timeout)
 
     def _send(self, method: str, path: str, query: t.Mapping[str, t.Any] | None, body: t.Any, content_type: str, accept: str, timeout: float) -> t.Any:
         import urllib3
 
-        headers = {"Accept": accept, "User-Agent": "homelab.gpu", **self._headers()}
+        headers = {"Accept": accept, "User-Agent": _USER_AGENT, **self._headers()}
         if body is not None:
             headers["Content-Type"] = content_type
         wanted = {key: value for key, value in (query or {}).items() if value not in (None, "")}

@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import ssl
-import sys
 import tempfile
 import typing as t
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ClientConfigError
 from ansible_collections.homelab.gpu.plugins.module_utils._kubeconfig import Access, KubeconfigError, access_from
+from ansible_collections.homelab.gpu.plugins.module_utils._websocket import Dialer
 
 __all__ = ["connection_settings", "open_client", "secrets_in"]
 
@@ -92,7 +93,7 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
     try:
         import urllib3
     except ImportError as error:
-        raise _package_missing("urllib3", error) from error
+        raise ClientConfigError.package_missing("urllib3", error) from error
 
     headers: t.Callable[[], dict[str, str]] | None = None
     if settings["in_cluster"]:
@@ -136,14 +137,9 @@ def open_client(settings: t.Mapping[str, t.Any]) -> Client:
         raise ClientConfigError(f"the TLS or proxy settings cannot be used: {error}") from error
     if not access.verify:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return Client(transport, access.server, headers or access.headers)
-
-
-def _package_missing(package: str, error: ImportError) -> ClientConfigError:
-    return ClientConfigError(
-        f"the Python package {package} cannot be imported ({error}); install it for the Python that runs this module, {sys.executable}, "
-        f"with `pip install {package}`, or set ansible_python_interpreter to a Python that has it"
-    )
+    # With a TLS context of its own: urllib3 and websocket-client each set checks in the one that they are given
+    dialer = Dialer(access.server.rstrip("/"), functools.partial(_tls, access), access.tls_server_name, proxy, _keepalive())
+    return Client(transport, access.server, headers or access.headers, dialer=dialer)
 
 
 def _tls(access: Access) -> ssl.SSLContext:
@@ -218,7 +214,7 @@ def _static_access(kubeconfig: t.Any, context: str | None) -> Access | None:
         try:
             import yaml
         except ImportError as error:
-            raise _package_missing("PyYAML", error) from error
+            raise ClientConfigError.package_missing("PyYAML", error) from error
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         with open(path, encoding="utf-8") as stream:
             try:
@@ -262,7 +258,7 @@ def _by_package(options: t.Mapping[str, t.Any]) -> tuple[Access, t.Callable[[], 
         from kubernetes import config
         from kubernetes.client.configuration import Configuration
     except ImportError as error:
-        raise _package_missing("kubernetes", error) from error
+        raise ClientConfigError.package_missing("kubernetes", error) from error
 
     if options["in_cluster"]:
         configuration = Configuration()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import typing as t
 
 __all__ = [
@@ -43,6 +44,20 @@ class InputError(KubeError):
 
 class ClientConfigError(KubeError):
     """The API server could not be addressed at all: kubeconfig, credentials or Python packages."""
+
+    @classmethod
+    def package_missing(cls, package: str, error: ImportError) -> ClientConfigError:
+        return cls(
+            f"the Python package {package} cannot be imported ({error}); install it for the Python that runs this module, {sys.executable}, "
+            f"with `pip install {package}`, or set ansible_python_interpreter to a Python that has it"
+        )
+
+    @classmethod
+    def untrusted_certificate(cls, where: str, error: BaseException) -> ClientConfigError:
+        return cls(
+            f"the certificate of {where} is not trusted: {getattr(error, 'verify_message', '') or error}. "
+            "Use the kubeconfig of this very cluster, or set ca_cert to the CA that signed it."
+        )
 
 
 class Unreachable(KubeError):

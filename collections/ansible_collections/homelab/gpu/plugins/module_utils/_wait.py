@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import math
 import queue
 import threading
@@ -22,11 +21,12 @@ from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNot
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import without_secrets
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Stream
 
-__all__ = ["Clock", "Judge", "Selection", "Timeline", "Tracker", "WaitResult", "heartbeats", "judge_for", "trim", "wait_for"]
+__all__ = ["Clock", "Judge", "Selection", "Source", "Timeline", "Tracker", "WaitResult", "heartbeats", "judge_for", "trim", "wait_for"]
 
 Object = dict[str, t.Any]
 Judge = t.Callable[[Object], Verdict]
@@ -233,8 +233,8 @@ class Tracker:
         return min((since + self._verdicts[key].patience for key, since in self._failed_since.items()), default=math.inf)
 
 
-class _Source:
-    """Lists and watches for one tracker, and tells what it sees through C(emit)."""
+class Source:
+    """Lists and watches for one selection, and tells what it sees through C(emit): list, event, lost, back, not served, fatal."""
 
     def __init__(self, client: Client, selection: Selection, cluster_uid: str | None, emit: t.Callable[[str, t.Any], None], deadline: float, clock: Clock):
         self._client = client
@@ -398,7 +398,7 @@ class _Wait:
         self._news: queue.SimpleQueue[tuple[float, int, str, t.Any]] = queue.SimpleQueue()
         self._outages: dict[int, str] = {}
         self._watching = False
-        self._sources = [_Source(client, selection, cluster_uid, self._emitter(index), self._deadline, clock) for index, selection in enumerate(selections)]
+        self._sources = [Source(client, selection, cluster_uid, self._emitter(index), self._deadline, clock) for index, selection in enumerate(selections)]
 
     def _emitter(self, index: int) -> t.Callable[[str, t.Any], None]:
         return lambda kind, payload: self._news.put((self._clock(), index, kind, payload))
@@ -535,13 +535,12 @@ def heartbeats(client: Client, nodes: tuple[str, ...], seconds: float) -> Select
     """The leases that the kubelets of C(nodes) renew, wanted to have been renewed within C(seconds)."""
 
     def judge(lease: Object) -> Verdict:
-        renewed = (lease.get("spec") or {}).get("renewTime") or ""
-        try:
-            moment = datetime.datetime.strptime(renewed.rstrip("Z")[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
-        except ValueError:
+        renewed = (lease.get("spec") or {}).get("renewTime")
+        moment = nanoseconds(renewed)
+        if moment is None:
             return Verdict(False, "never renewed its lease")
-        # Whole seconds on both sides
-        if client.server_time() - moment.timestamp() <= seconds + 1:
+        # Whole seconds on the server's side
+        if client.server_time() - moment / NANO <= seconds + 1:
             return Verdict(True, "renews its lease")
         return Verdict(False, f"has not renewed its lease since {renewed}")
 

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import re
 import time
 import typing as t
@@ -16,6 +15,7 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import check_kind
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Judge, Selection
 
 if t.TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = [
     "CLOCK_SLACK",
     "Place",
     "check_timeout",
-    "epoch",
     "found_all",
     "hold",
     "label_selector",
@@ -103,8 +102,10 @@ def template_of(workload: t.Mapping[str, t.Any]) -> Object:
 def label_selector(workload: Object) -> str:
     """The selector of a workload as a query has it."""
     selector = (workload.get("spec") or {}).get("selector") or {}
-    labels = selector if workload.get("kind") == "ReplicationController" else selector.get("matchLabels") or {}
-    parts = [f"{key}={value}" for key, value in labels.items()]
+    if all(isinstance(value, str) for value in selector.values()):
+        # Services and ReplicationControllers know equality only
+        selector = {"matchLabels": selector}
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for rule in selector.get("matchExpressions") or []:
         values = f"({','.join(rule.get('values') or [])})"
         form = {"In": "{key} in {values}", "NotIn": "{key} notin {values}", "Exists": "{key}", "DoesNotExist": "!{key}"}[rule["operator"]]
@@ -112,16 +113,14 @@ def label_selector(workload: Object) -> str:
     return ",".join(parts)
 
 
-def epoch(timestamp: str | None) -> float:
-    if not timestamp:
-        return 0.0
-    return datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+def _not_before(timestamp: str | None, moment: float) -> bool:
+    return (nanoseconds(timestamp) or 0) >= moment * NANO
 
 
 def made_since(moment: float, workload: Object) -> Judge:
     """The trouble of pods made since a moment, for that of older ones may be the reason for a change."""
     others = not_concerned(workload, "made before")
-    return lambda pod: trouble(pod) if epoch(pod["metadata"].get("creationTimestamp")) >= moment else others(pod)
+    return lambda pod: trouble(pod) if _not_before(pod["metadata"].get("creationTimestamp"), moment) else others(pod)
 
 
 def not_concerned(workload: Object, what: str) -> Judge:
@@ -150,7 +149,7 @@ def pods_not_made(place: Place, since: float) -> Selection:
     """
 
     def judge(event: Object) -> Verdict:
-        recent = epoch(event.get("lastTimestamp")) >= since
+        recent = _not_before(event.get("lastTimestamp"), since)
         return Verdict(not recent, event.get("message") or "FailedCreate" if recent else "from before")
 
     fields = f"involvedObject.kind={place.kind},involvedObject.name={place.name},reason=FailedCreate"

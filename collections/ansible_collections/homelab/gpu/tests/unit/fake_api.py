@@ -6,12 +6,14 @@
 
 It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
 preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, the subresource scale,
-dry runs. Nothing acts on objects by itself: what controllers would make or report is put there by the tests.
+dry runs, commands in containers, logs, events in the shapes of both of their API groups. Nothing acts on objects by itself: what
+controllers would make or report is put there by the tests.
 What it answers follows the Kubernetes API reference; objects are not validated beyond that.
 """
 
 from __future__ import annotations
 
+import calendar
 import copy
 import dataclasses
 import email.utils
@@ -24,6 +26,9 @@ import time
 import typing as t
 import uuid
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ansible_collections.homelab.gpu.plugins.module_utils._drain import selects
+from ansible_collections.homelab.gpu.tests.unit import fake_exec
 
 Object = dict[str, t.Any]
 
@@ -69,8 +74,11 @@ KINDS = (
     Kind("apps/v1", "ReplicaSet", "replicasets", scale=ScalePaths()),
     Kind("apps/v1", "StatefulSet", "statefulsets", scale=ScalePaths()),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    Kind("batch/v1", "CronJob", "cronjobs"),
     Kind("batch/v1", "Job", "jobs"),
+    Kind("events.k8s.io/v1", "Event", "events"),
     Kind("coordination.k8s.io/v1", "Lease", "leases"),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False),
 )
 
@@ -92,9 +100,11 @@ class Fault:
     lose_answer: bool = False
     """Do what is asked, but close the connection instead of saying so."""
     cut_after: int | None = None
-    """For watches: close the connection after so many events."""
+    """For watches and logs: close the connection after so many events or lines."""
     gone_after: int | None = None
     """For watches: an ERROR event with code 410 after so many events."""
+    end_after: int | None = None
+    """For logs: end after so many lines, as if these were all."""
     delay: float = 0.0
     times: int = 1
 
@@ -147,11 +157,17 @@ class FakeApi:
         self.before: t.Callable[[str, str], object] | None = None
         """Called with method and path of each request before it is looked at: the moment for another writer."""
         self.on_watch: t.Callable[[str], object] | None = None
-        """Called with the path each time a watch was opened: the moment at which a test lets things happen."""
+        """Called with the path each time a watch was opened, or a log to be followed: the moment at which a test lets things happen."""
+        self.run_command: t.Callable[[fake_exec.Session], object] = fake_exec.run_here
+        """Does what a container does with a command; may break off the connection by an OSError."""
+        self.exec_protocols: tuple[str, ...] = fake_exec.PROTOCOLS
+        self.logs: dict[str, list[tuple[int, bytes]]] = {}
+        """By the ID of the container's run: what it wrote, and when, in nanoseconds since the epoch."""
         self.token: str | None = None
         self._version = 100
         self._oldest_version = self._version
         self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
         self._log: list[tuple[Kind, Event]] = []
         self._watchers: list[tuple[Kind, queue.SimpleQueue[Event]]] = []
         self._pages: dict[str, tuple[int, list[Object]]] = {}
@@ -204,6 +220,15 @@ class FakeApi:
         }
 
     # What a test does to the cluster behind the server's back
+
+    def log(self, run: str, *lines: str | bytes, at: float = 0.0) -> None:
+        """Lets a run of a container write lines, C(at) seconds after the start of 2026, and each a millisecond after the one before."""
+        with self._lock:
+            written = self.logs.setdefault(run, [])
+            for line in lines:
+                moment = max(_YEAR_2026 + int(at * 10**9), written[-1][0] + 10**6 if written and not at else 0)
+                written.append((moment, line if isinstance(line, bytes) else line.encode()))
+            self._news.notify_all()
 
     def put(self, obj: Object) -> Object:
         """Creates or replaces an object as it is, status included."""
@@ -308,6 +333,7 @@ class FakeApi:
         self._tell("DELETED", kind, last, obj)
 
     def _tell(self, what: str, kind: Kind, obj: Object, before: Object | None) -> None:
+        self._news.notify_all()
         event = Event(self._version, what, copy.deepcopy(obj), copy.deepcopy(before))
         self._log.append((kind, event))
         for watched, events in self._watchers:
@@ -349,6 +375,8 @@ class FakeApi:
             kind = next((kind for kind in self.kinds if (kind.api_version, kind.plural) == (api_version, rest[0])), None)
             if kind is None:
                 raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+            if rest[2:] == ["eviction"] and kind.name == "Pod" and method == "POST":
+                return self._evict(kind, namespace, rest[1], query, body)
             if len(rest) == 1:
                 return self._collection(method, kind, namespace, query, body)
             if rest[2:] == ["scale"] and kind.scale is not None:
@@ -398,8 +426,8 @@ class FakeApi:
                 version = self._version
                 found = [
                     {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
-                    for key, obj in sorted(self.objects.items())
-                    if key[:2] == (kind.api_version, kind.name) and (not namespace or key[2] == namespace) and selected(obj, query)
+                    for namespaced, obj in self._all_of(kind)
+                    if (not namespace or namespaced == namespace) and selected(obj, query)
                 ]
             metadata: Object = {"resourceVersion": str(version)}
             size = min(int(query.get("limit") or 0) or len(found) or 1, self.page_size or len(found) or 1)
@@ -414,6 +442,13 @@ class FakeApi:
                 raise ApiFailure(409, "AlreadyExists", f'{kind.qualified} "{key[3]}" already exists')
             return 201, self._write("create", kind, key, obj, query)
         raise _not_allowed()
+
+    def _all_of(self, kind: Kind) -> t.Iterator[tuple[str, Object]]:
+        """With their namespaces. Events are stored in one shape, and shown in two."""
+        is_view = (kind.api_version, kind.name) == ("events.k8s.io/v1", "Event")
+        for key, obj in sorted(self.objects.items()):
+            if key[:2] == ("v1" if is_view else kind.api_version, kind.name):
+                yield key[2], as_regarding(obj) if is_view else obj
 
     def _continued(self, token: str) -> tuple[int, list[Object]]:
         if token not in self._pages:
@@ -498,12 +533,55 @@ class FakeApi:
             raise ApiFailure(409, "Conflict", f"the UID in the precondition ({uid}) does not match the UID in record")
         if query.get("dryRun") == "All" or options.get("dryRun") == ["All"]:
             return 200, copy.deepcopy(current)
+        if self._ends_gracefully(kind, current, options):
+            marked = copy.deepcopy(current)
+            grace = options.get("gracePeriodSeconds", (current.get("spec") or {}).get("terminationGracePeriodSeconds", 30))
+            marked["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:01:00Z")
+            marked["metadata"]["deletionGracePeriodSeconds"] = grace
+            return 200, copy.deepcopy(self._store(kind, key, marked, "MODIFIED"))
         if current["metadata"].get("finalizers"):
             marked = copy.deepcopy(current)
             marked["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
             return 200, copy.deepcopy(self._store(kind, key, marked, "MODIFIED"))
         self._remove(kind, key)
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    @staticmethod
+    def _ends_gracefully(kind: Kind, current: Object, options: Object) -> bool:
+        """A pod that a kubelet has is only marked; the kubelet ends it, which is for a test to do by C(drop)."""
+        spec = current.get("spec") or {}
+        if kind.name != "Pod" or not spec.get("nodeName") or (current.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            return False
+        return bool(options.get("gracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30)) != 0)
+
+    def _evict(self, kind: Kind, namespace: str, name: str, query: dict[str, str], body: Object) -> tuple[int, t.Any]:
+        key = self._key(kind, namespace, name)
+        current = self.objects.get(key)
+        if current is None:
+            raise ApiFailure(404, "NotFound", f'pods "{name}" not found')
+        options = body.get("deleteOptions") or {}
+        status = current.get("status") or {}
+        budgets = [
+            (found, budget)
+            for found, budget in self.objects.items()
+            if found[1:3] == ("PodDisruptionBudget", namespace) and selects(budget["spec"].get("selector"), current["metadata"].get("labels") or {})
+        ]
+        if status.get("phase") in ("Succeeded", "Failed", "Pending") or current["metadata"].get("deletionTimestamp"):
+            budgets = []
+        if len(budgets) > 1:
+            raise ApiFailure(500, "InternalError", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+        for found, budget in budgets:
+            left = (budget.get("status") or {}).get("disruptionsAllowed", 0)
+            if left < 1:
+                counts = budget.get("status") or {}
+                text = f"needs {counts.get('desiredHealthy', 0)} healthy pods and has {counts.get('currentHealthy', 0)} currently"
+                cause = {"reason": "DisruptionBudget", "message": f"The disruption budget {found[3]} {text}"}
+                raise ApiFailure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", [cause])
+            if query.get("dryRun") != "All" and options.get("dryRun") != ["All"]:
+                spent = merge_patch(budget, {"status": {"disruptionsAllowed": left - 1}})
+                self._store(self._kind_of(found[0], found[1]), found, spent, "MODIFIED")
+        self._delete(kind, key, current, query, options)
+        return 201, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
     def _apply(self, kind: Kind, key: tuple[str, str, str, str], current: Object | None, body: Object, query: dict[str, str]) -> tuple[int, t.Any]:
         manager = query.get("fieldManager")
@@ -550,6 +628,59 @@ class FakeApi:
         ]
         return (201 if current is None else 200), self._write("apply", kind, key, new, query)
 
+    # Logs
+
+    def read_log(self, path: str, query: dict[str, str]) -> t.Iterator[bytes | None]:
+        """Lines with their ends; when following, None now and then, so that the caller notices when it should stop."""
+        with self._lock:
+            parts = [unquote(part) for part in path.strip("/").split("/")]
+            key = ("v1", "Pod", parts[3], parts[5])
+            if key not in self.objects:
+                raise ApiFailure(404, "NotFound", f'pods "{parts[5]}" not found')
+            container, run = self._run_with_log(self.objects[key], query)
+            written = self.logs.get(run, [])
+            first, moments = 0, [moment for moment, _line in written]
+            oldest = _moment_of(query.get("sinceTime")) or (time.time() - float(query.get("sinceSeconds") or "inf")) * 10**9
+            while first < len(moments) and moments[first] < oldest:
+                first += 1
+            if query.get("tailLines"):
+                first = max(first, len(written) - int(query["tailLines"]))
+        position = first
+        while True:
+            with self._lock:
+                fresh = self.logs.get(run, [])[position:]
+                status = _container_statuses(self.objects.get(key, {})).get(container, {})
+                is_running = (status.get("state") or {}).get("running") is not None and status.get("containerID") == run
+                if not fresh and (query.get("follow") != "true" or not is_running):
+                    return
+                if not fresh:
+                    self._news.wait(0.01)
+            if not fresh:
+                yield None
+            for moment, line in fresh:
+                position += 1
+                yield (_stamp(moment).encode() + b" " if query.get("timestamps") == "true" else b"") + line + b"\n"
+
+    def _run_with_log(self, pod: Object, query: dict[str, str]) -> tuple[str, str]:
+        name, spec = pod["metadata"]["name"], pod.get("spec") or {}
+        names = [[container["name"] for container in spec.get(section) or []] for section in ("containers", "initContainers")]
+        container = query.get("container") or ""
+        if not container and len(names[0]) + len(names[1]) > 1:
+            inits = f" or one of the init containers: [{' '.join(names[1])}]" if names[1] else ""
+            raise ApiFailure(400, "BadRequest", f"a container name must be specified for pod {name}, choose one of: [{' '.join(names[0])}]{inits}")
+        container = container or names[0][0]
+        if container not in names[0] + names[1]:
+            raise ApiFailure(400, "BadRequest", f"container {container} is not valid for pod {name}")
+        status = _container_statuses(pod).get(container, {})
+        state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated") or {}
+        if query.get("previous") == "true":
+            if not last:
+                raise ApiFailure(400, "BadRequest", f'previous terminated container "{container}" in pod "{name}" not found')
+            return container, last.get("containerID", "")
+        if "waiting" in state and not last:
+            raise ApiFailure(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: {state["waiting"].get("reason", "")}')
+        return container, (last if "waiting" in state else {**status, **(state.get("terminated") or {})}).get("containerID", "")
+
     # Watching
 
     def watch(self, path: str, query: dict[str, str]) -> t.Iterator[Object | None]:
@@ -593,6 +724,21 @@ class FakeApi:
             with self._lock:
                 self._watchers.remove(watcher)
 
+    def container_for(self, namespace: str, pod: str, wanted: str | None) -> tuple[str, bool]:
+        """The container that a command is for, and whether it runs."""
+        with self._lock:
+            found = self.objects.get(("v1", "Pod", namespace, pod))
+            if found is None:
+                raise ApiFailure(404, "NotFound", f'pods "{pod}" not found')
+            names = [container["name"] for container in found["spec"]["containers"]]
+            if wanted is None and len(names) > 1:
+                raise ApiFailure(400, "BadRequest", f"a container name must be specified for pod {pod}, choose one of: [{' '.join(names)}]")
+            if wanted is not None and wanted not in names:
+                raise ApiFailure(400, "BadRequest", f"container {wanted} is not valid for pod {pod}")
+            name = wanted or names[0]
+            statuses = (found.get("status") or {}).get("containerStatuses") or []
+            return name, any(status["name"] == name and "running" in status["state"] for status in statuses)
+
 
 def _not_allowed() -> ApiFailure:
     return ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
@@ -630,13 +776,46 @@ def _validate(kind: Kind, obj: Object) -> None:
 
 
 _FIELDS = {
-    "Event": {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "reason", "source", "type"},
+    "v1 Event": {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "reason", "source", "type"},
+    "events.k8s.io/v1 Event": {"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type"},
     "Job": {"status.successful"},
     "Namespace": {"status.phase"},
     "Node": {"spec.unschedulable"},
     "Pod": {"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP"},
     "Secret": {"type"},
 }
+
+
+_YEAR_2026 = 1767225600 * 10**9
+
+
+def _stamp(moment: int) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(moment // 10**9))}.{moment % 10**9:09d}Z"
+
+
+def _moment_of(text: str | None) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")) * 10**9 if text else 0
+
+
+def _container_statuses(pod: Object) -> dict[str, Object]:
+    status = pod.get("status") or {}
+    return {entry["name"]: entry for section in ("initContainerStatuses", "containerStatuses") for entry in status.get(section) or []}
+
+
+_REGARDING = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "source": "deprecatedSource",
+    "count": "deprecatedCount",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "reportingComponent": "reportingController",
+}
+
+
+def as_regarding(event: Object) -> Object:
+    """An event of v1 as events.k8s.io/v1 has it."""
+    return {**{_REGARDING.get(key, key): value for key, value in event.items()}, "apiVersion": "events.k8s.io/v1"}
 
 
 def check_selectors(kind: Kind, query: dict[str, str]) -> None:
@@ -648,7 +827,8 @@ def check_selectors(kind: Kind, query: dict[str, str]) -> None:
         field = field.rstrip("!")
         if not equals:
             raise ApiFailure(400, "BadRequest", f"invalid selector: '{part}'; can't understand '{part}'")
-        if field not in {"metadata.name", "metadata.namespace"} | _FIELDS.get(kind.name, set()):
+        known = _FIELDS.get(f"{kind.api_version} {kind.name}") or _FIELDS.get(kind.name, set())
+        if field not in {"metadata.name", "metadata.namespace"} | known:
             raise ApiFailure(400, "BadRequest", f"field label not supported: {field}")
 
 
@@ -817,6 +997,13 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 if method == "WATCH":
                     self._watch(url.path, query, fault)
                     return
+                exec_path = re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/exec", unquote(url.path))
+                if exec_path is not None:
+                    self._exec(exec_path[1], exec_path[2], parse_qsl(url.query, keep_blank_values=True))
+                    return
+                if self.command == "GET" and url.path.endswith("/log"):
+                    self._log(url.path, query, fault)
+                    return
                 body = json.loads(raw) if raw else None
                 content_type = self.headers.get("Content-Type") or ""
                 status, answer = api.answer(method, url.path, query, body, content_type, self.headers.get("Accept") or "")
@@ -840,6 +1027,28 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                 self.send_header("Retry-After", str(retry_after))
             self.end_headers()
             self.wfile.write(data)
+
+        def _log(self, path: str, query: dict[str, str], fault: Fault | None) -> None:
+            lines = api.read_log(path, query)
+            line = next(lines, b"")
+            self.send_response_only(200)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            if api.on_watch is not None and query.get("follow") == "true":
+                api.on_watch(path)
+            sent = 0
+            while line != b"":
+                if fault is not None and fault.cut_after == sent:
+                    self.close_connection = True
+                    return
+                if fault is not None and fault.end_after == sent:
+                    break
+                if line is not None:
+                    self._chunk_of(line)
+                    sent += 1
+                line = next(lines, b"")
+            self.wfile.write(b"0\r\n\r\n")
 
         def _watch(self, path: str, query: dict[str, str], fault: Fault | None) -> None:
             events = api.watch(path, query)
@@ -868,8 +1077,36 @@ def _handler_for(api: FakeApi) -> type[http.server.BaseHTTPRequestHandler]:
                     break
             self.wfile.write(b"0\r\n\r\n")
 
+        def _exec(self, namespace: str, pod: str, query: list[tuple[str, str]]) -> None:
+            options = dict(query)
+            container, running = api.container_for(namespace, pod, options.get("container"))
+            if self.headers.get("Upgrade") != "websocket":
+                raise ApiFailure(400, "BadRequest", "Upgrade request required")
+            self.close_connection = True
+            offered = [protocol.strip() for protocol in (self.headers.get("Sec-WebSocket-Protocol") or "").split(",")]
+            protocol = next((protocol for protocol in offered if protocol in api.exec_protocols), None)
+            if protocol is None:
+                self.send_response_only(403)
+                self.end_headers()
+                return
+            self.send_response_only(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", fake_exec.accept_key(self.headers["Sec-WebSocket-Key"]))
+            self.send_header("Sec-WebSocket-Protocol", protocol)
+            self.end_headers()
+            argv = [value for key, value in query if key == "command"]
+            session = fake_exec.Session(fake_exec.Wire(self.rfile.read, self.wfile.write), argv, container, protocol, options.get("stdin") == "true")
+            session.write(fake_exec.STDOUT, b"")
+            if running:
+                api.run_command(session)
+            else:
+                session.end(fake_exec.internal_error(f'unable to upgrade connection: container not found ("{container}")'))
+
         def _chunk(self, event: Object) -> None:
-            data = json.dumps(event).encode() + b"\n"
+            self._chunk_of(json.dumps(event).encode() + b"\n")
+
+        def _chunk_of(self, data: bytes) -> None:
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             self.wfile.flush()
 

@@ -5,7 +5,8 @@
 """What our modules rely on in an API server, as one table of behaviours.
 
 The fake API server has to show them. So does a real one, if E(HOMELAB_GPU_TEST_KUBECONFIG) names a kubeconfig with the rights to make
-and remove namespaces and nodes: that keeps the fake from drifting.
+and remove namespaces and nodes: that keeps the fake from drifting. Commands need an image with a shell on the nodes of such a cluster,
+which E(HOMELAB_GPU_TEST_IMAGE) names.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError
+from ansible_collections.homelab.gpu.plugins.module_utils._containers import state
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, Unreachable, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._events import seen
+from ansible_collections.homelab.gpu.plugins.module_utils._exec import Command, CommandFailed, execute
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import is_as_applied
-from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict
+from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN, Resource
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds, rfc3339
+from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, wait_for
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
 Object = dict[str, t.Any]
 
 KUBECONFIG = os.environ.get("HOMELAB_GPU_TEST_KUBECONFIG")
-MAPS, NODES, NAMESPACES, PODS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod"))
+IMAGE = os.environ.get("HOMELAB_GPU_TEST_IMAGE")
+MAPS, NODES, NAMESPACES, PODS, EVENTS = (BUILTIN[kind] for kind in ("ConfigMap", "Node", "Namespace", "Pod", "Event"))
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.skipif(not KUBECONFIG, reason="HOMELAB_GPU_TEST_KUBECONFIG is not set"))])
@@ -35,6 +43,10 @@ def client(request: pytest.FixtureRequest) -> t.Iterator[Client]:
         yield open_client(connection_settings({"kubeconfig": KUBECONFIG}, {}))
         return
     with FakeApi() as api:
+        dns = {"name": "coredns-1", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}
+        status = {"containerStatuses": [{"name": "coredns", "containerID": "run-1", "state": {"running": {}}}]}
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": dns, "spec": {"containers": [{"name": "coredns"}]}, "status": status})
+        api.log("run-1", ".:53", "reloading", "CoreDNS-1.12.4", "linux/amd64")
         yield open_client(connection_settings({"kubeconfig": api.kubeconfig()}, {}))
 
 
@@ -44,6 +56,12 @@ def namespace(client: Client) -> t.Iterator[str]:
     client.request("POST", NAMESPACES.path(), body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     client.request("DELETE", NAMESPACES.path(name=name))
+
+
+@pytest.fixture
+def dns(client: Client) -> str:
+    """A pod with one container, which has written some lines and runs."""
+    return str(client.list_all(PODS, "kube-system", label_selector="k8s-app=kube-dns").items[0]["metadata"]["name"])
 
 
 @pytest.fixture
@@ -169,7 +187,9 @@ def test_what_was_applied_can_be_recognised(client: Client, namespace: str, kind
     made = send(body)
     assert is_as_applied(made, body, "one")
     assert not is_as_applied(made, body, "two")
-    assert send(body)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    # A real server's controllers write status meanwhile
+    trace = "generation" if "generation" in made["metadata"] else "resourceVersion"
+    assert send(body)["metadata"][trace] == made["metadata"][trace]
     more = {**body, "metadata": {**body["metadata"], "annotations": {"another": "one"}}}
     assert not is_as_applied(made, more, "one")
     assert is_as_applied(send(more), more, "one")
@@ -493,15 +513,99 @@ def test_what_is_not_there(client: Client, namespace: str) -> None:
     assert refused(404, client, "GET", "/api/v1/nonesuch").status == 404
 
 
+# Evictions
+
+
+BUDGETS = BUILTIN["PodDisruptionBudget"]
+
+
+@pytest.fixture
+def running(client: Client, namespace: str, node: str) -> str:
+    """A pod that is called running, on a node without a kubelet: nobody ends it."""
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"app": "p"}},
+        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "none"}]},
+    }
+    client.request("POST", PODS.path(namespace), body=body)
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    path = PODS.path(namespace, "p")
+    try:
+        client.request("PATCH", f"{path}/status", body={"status": status}, content_type="application/merge-patch+json")
+    except ApiError:
+        # The fake has no such subresource: there, a status is written like anything else
+        client.request("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+    return path
+
+
+def evict(client: Client, path: str, **options: t.Any) -> Object:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": path.split("/")[4]}, "deleteOptions": options}
+    return t.cast("Object", client.request("POST", f"{path}/eviction", body=body, retry=False))
+
+
+def put_budget(client: Client, namespace: str, name: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name}}
+    spec = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "p"}}}
+    client.request("POST", BUDGETS.path(namespace), body={**body, "spec": spec})
+
+
+def test_eviction_marks_a_pod_and_its_kubelet_ends_it(client: Client, running: str) -> None:
+    assert evict(client, running)["status"] == "Success"
+    found = client.request("GET", running)
+    assert found["metadata"]["deletionTimestamp"]
+    assert found["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert evict(client, running)["status"] == "Success"
+    client.request("DELETE", running, body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+    assert refused(404, client, "GET", running).reason == "NotFound"
+
+
+def test_eviction_without_grace_waits_for_no_kubelet(client: Client, running: str) -> None:
+    evict(client, running, gracePeriodSeconds=0)
+    assert refused(404, client, "GET", running).reason == "NotFound"
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert caught.value.status == 404
+
+
+def test_eviction_in_a_dry_run(client: Client, running: str) -> None:
+    evict(client, running, dryRun=["All"])
+    assert "deletionTimestamp" not in client.request("GET", running)["metadata"]
+
+
+def test_eviction_is_bound_to_the_uid_it_names(client: Client, running: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        evict(client, running, preconditions={"uid": "another"})
+    assert (caught.value.status, caught.value.reason) == (409, "Conflict")
+    assert "precondition" in caught.value.message
+
+
+def test_budgets_hold_evictions_back(client: Client, namespace: str, running: str) -> None:
+    put_budget(client, namespace, "one")
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert (caught.value.status, caught.value.reason) == (429, "TooManyRequests")
+    # A real server may not have looked at a budget so young, and says so
+    assert [cause["reason"] for cause in caught.value.causes] == ["DisruptionBudget"]
+    assert "disruption budget one " in caught.value.causes[0]["message"]
+    put_budget(client, namespace, "two")
+    with pytest.raises(ApiError) as caught:
+        evict(client, running)
+    assert caught.value.status == 500
+    assert "more than one PodDisruptionBudget" in caught.value.message
+
+
 @pytest.mark.parametrize(
     "kind",
     sorted(
         {
             "ConfigMap",
-            "CustomResourceDefinition",
             "ControllerRevision",
+            "CronJob",
+            "CustomResourceDefinition",
             "DaemonSet",
             "Deployment",
+            "Event",
             "HorizontalPodAutoscaler",
             "Job",
             "Lease",
@@ -521,5 +625,172 @@ def test_discovery_agrees_with_what_is_known_without_it(client: Client, kind: st
     assert BUILTIN[kind] in found
 
 
+def read_log(client: Client, namespace: str, pod: str, **query: t.Any) -> list[str]:
+    return [line.decode() for line in client.lines(PODS.path(namespace, pod, "log"), query)]
+
+
+def test_logs_by_lines_and_times(client: Client, dns: str) -> None:
+    whole = read_log(client, "kube-system", dns)
+    assert len(whole) >= 4
+    assert read_log(client, "kube-system", dns, container="coredns", tailLines=2) == whole[-2:]
+    assert read_log(client, "kube-system", dns, tailLines=0) == []
+    stamped = [line.partition(" ") for line in read_log(client, "kube-system", dns, timestamps="true")]
+    assert [text for _stamp, _space, text in stamped] == whole
+    moments = [nanoseconds(stamp) or 0 for stamp, _space, _text in stamped]
+    assert all(moments)
+    assert moments == sorted(moments)
+    last = moments[-1] // NANO * NANO
+    since = read_log(client, "kube-system", dns, sinceTime=rfc3339(last))
+    assert since == whole[next(index for index, moment in enumerate(moments) if moment >= last) :]
+    assert read_log(client, "kube-system", dns, sinceTime=rfc3339(last + NANO)) == []
+
+
+def test_a_log_that_is_followed_stays_open(client: Client, dns: str) -> None:
+    lines = client.lines(PODS.path("kube-system", dns, "log"), {"follow": "true", "tailLines": 1}, timeout=0.5)
+    told = []
+    with pytest.raises(Unreachable):
+        told.extend(lines)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"container": "none"}, "container none is not valid for pod {pod}"),
+        ({"previous": "true"}, 'previous terminated container "coredns" in pod "{pod}" not found'),
+    ],
+)
+def test_logs_that_are_not_there(client: Client, dns: str, query: Object, message: str) -> None:
+    error = refused(400, client, "GET", PODS.path("kube-system", dns, "log"), query=query)
+    assert (error.reason, error.message) == ("BadRequest", message.format(pod=dns))
+    assert refused(404, client, "GET", PODS.path("kube-system", "none", "log")).message == 'pods "none" not found'
+
+
+def test_logs_of_a_pod_that_is_not_scheduled(client: Client, namespace: str) -> None:
+    containers = [{"name": name, "image": "example.com/none:1"} for name in ("a", "b")]
+    spec = {"schedulerName": "none.example.com", "containers": containers, "automountServiceAccountToken": False}
+    client.request("POST", PODS.path(namespace), body={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "two"}, "spec": spec})
+    assert read_log(client, namespace, "two", container="a") == []
+    error = refused(400, client, "GET", PODS.path(namespace, "two", "log"))
+    assert error.message == "a container name must be specified for pod two, choose one of: [a b]"
+
+
+def test_events_in_both_shapes(client: Client, namespace: str) -> None:
+    for name, reason in (("a", "BackOff"), ("b", "Pulled")):
+        event: Object = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "message": "text", "reason": reason}
+        event |= {"type": "Warning" if name == "a" else "Normal", "count": 2, "source": {"component": "kubelet", "host": "n"}}
+        event |= {"involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": f"pod-{name}", "uid": f"uid-{name}"}}
+        event |= {"firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:01Z"}
+        client.request("POST", EVENTS.path(namespace), body=event)
+    both = [EVENTS, Resource("events.k8s.io/v1", "Event", "events", True)]
+    core, grouped = (client.list_all(resource, namespace).items for resource in both)
+    assert [seen(event) for event in core] == [seen(event) for event in grouped]
+    assert [seen(event).count for event in core] == [2, 2]
+    for field, value in (("{}.kind", "Pod"), ("{}.name", "pod-a"), ("{}.uid", "uid-a"), ("type", "Warning"), ("reason", "BackOff")):
+        for resource, subject in zip(both, ("involvedObject", "regarding")):
+            selector = f"{field.format(subject)}={value}"
+            found = [event["metadata"]["name"] for event in client.list_all(resource, namespace, field_selector=selector).items]
+            assert found == (["a", "b"] if value == "Pod" else ["a"]), selector
+
+
 def test_the_cluster_has_one_uid(client: Client) -> None:
     assert uuid.UUID(client.cluster_uid())
+
+
+# Commands
+
+
+@pytest.fixture
+def pod(client: Client, namespace: str) -> t.Iterator[str]:
+    """One with two containers of which only the first runs; nobody finds the other one's image."""
+    is_real = client.server.startswith("https:")
+    if is_real and not IMAGE:
+        pytest.skip("HOMELAB_GPU_TEST_IMAGE is not set")
+    containers = [
+        {"name": "main", "image": IMAGE or "any", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"]},
+        {"name": "other", "image": "localhost/none:1", "imagePullPolicy": "Never"},
+    ]
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}}
+    status = {"containerStatuses": [{"name": "main", "state": {"running": {}}}, {"name": "other", "state": {"waiting": {"reason": "ErrImageNeverPull"}}}]}
+    client.request("POST", PODS.path(namespace), body=body if is_real else {**body, "status": status})
+    states = [("running", ""), ("waiting", "ErrImageNeverPull")]
+
+    def judge(pod: Object) -> Verdict:
+        found = [state(pod, name) for name in ("main", "other")]
+        return Verdict([(kind, why.split(",")[0]) for kind, why in found] == states, str(found))
+
+    wait_for(client, [Selection("Pod", judge, namespace=namespace, names=("p",))], timeout_seconds=60, what="the containers")
+    yield "p"
+    client.request("DELETE", PODS.path(namespace, "p"), body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
+
+
+COMMANDS: list[tuple[list[str], bytes | None, tuple[int, str, str]]] = [
+    (["echo", "a b", ""], None, (0, "a b \n", "")),
+    (["sh", "-c", "echo out; echo err >&2; exit 7"], None, (7, "out\n", "err\n")),
+    (["sh", "-c", "kill -9 $$"], None, (137, "", "")),
+    (["cat"], None, (0, "", "")),
+    (["cat"], b"", (0, "", "")),
+    (["cat"], b"a\nb", (0, "a\nb", "")),
+    (["true"], b"x" * 3_000_000, (0, "", "")),
+    (["wc", "-c"], b"x" * 3_000_000, (0, "3000000\n", "")),
+    (["cat"], b"x" * 3_000_000, (0, "x" * 3_000_000, "")),
+    (["sh", "-c", "printf '\\377\\303\\274'"], None, (0, "\ufffd\u00fc", "")),
+    # What goes on behind a command does not keep it from ending
+    (["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo begun"], None, (0, "begun\n", "")),
+]
+
+
+def test_commands(client: Client, namespace: str, pod: str) -> None:
+    for argv, stdin, outcome in COMMANDS:
+        done = execute(client, Command(argv, namespace, pod, "main", stdin), timeout_seconds=30, limit_bytes=10_000_000)
+        assert (done.rc, done.output["stdout"], done.output["stderr"]) == outcome, argv
+
+
+def test_commands_that_cannot_be_run(client: Client, namespace: str, pod: str) -> None:
+    for container, argv, words in (
+        ("main", ["no-such-program"], 'exec: "no-such-program": executable file not found in $PATH'),
+        ("other", ["true"], 'container not found ("other")'),
+    ):
+        with pytest.raises(CommandFailed, match="could not be run: ") as caught:
+            execute(client, Command(argv, namespace, pod, container), timeout_seconds=30, limit_bytes=100)
+        assert words in str(caught.value)
+        assert caught.value.data["reason"] == "InternalError"
+
+
+def test_a_command_that_does_not_end_runs_on(client: Client, namespace: str, pod: str) -> None:
+    name = f"behaviour-{uuid.uuid4().hex}"
+    begin = Command(["sh", "-c", f"touch /tmp/{name}; sleep 2; rm /tmp/{name}; sleep 60"], namespace, pod, "main")
+    with pytest.raises(WaitFailed) as caught:
+        execute(client, begin, timeout_seconds=1, limit_bytes=100)
+    assert caught.value.data["timed_out"] is True
+    look = Command(["sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9; do test -e /tmp/{name} || exit 0; sleep 1; done; exit 1"], namespace, pod, "main")
+    assert execute(client, look, timeout_seconds=30, limit_bytes=100).rc == 0
+
+
+def open_exec(client: Client, namespace: str, pod: str, *subprotocols: str, container: str | None = "main") -> str:
+    query = [("command", "true"), ("stdout", "true"), *([("container", container)] if container else [])]
+    connection = client.websocket(PODS.path(namespace, pod, "exec"), query, subprotocols=subprotocols, timeout=10)
+    connection.close()
+    return connection.subprotocol
+
+
+def test_protocols_of_commands(client: Client, namespace: str, pod: str) -> None:
+    for *offered, chosen in (("v5", "v4", "v5"), ("v4", "v4"), ("v9", "v4", "v4")):
+        assert open_exec(client, namespace, pod, *(f"{version}.channel.k8s.io" for version in offered)) == f"{chosen}.channel.k8s.io"
+
+
+def test_commands_that_are_refused(client: Client, namespace: str, pod: str) -> None:
+    for name, options, status, reason, message in (
+        (pod, {"container": None}, 400, "BadRequest", "a container name must be specified for pod p, choose one of: [main other]"),
+        (pod, {"container": "none"}, 400, "BadRequest", "container none is not valid for pod p"),
+        ("none", {}, 404, "NotFound", 'pods "none" not found'),
+    ):
+        with pytest.raises(ApiError) as caught:
+            open_exec(client, namespace, name, "v5.channel.k8s.io", **options)
+        assert (caught.value.status, caught.value.reason, caught.value.message) == (status, reason, message)
+    with pytest.raises(ApiError) as caught:
+        open_exec(client, namespace, pod, "v9.channel.k8s.io")
+    # The server's, and not that of who may not
+    assert (caught.value.status, caught.value.reason) == (403, "")
+    plain = refused(400, client, "GET", PODS.path(namespace, pod, "exec"), query={"command": "true", "stdout": "true", "container": "main"})
+    assert (plain.reason, plain.message) == ("BadRequest", "Upgrade request required")

@@ -57,7 +57,7 @@ FIELDS: Object = {
 }
 
 
-def live(fields: Object = FIELDS, **entry: t.Any) -> Object:
+def live(**entry: t.Any) -> Object:
     """The object as the API server has it: with defaults, and with an item and a label of somebody else."""
     obj = copy.deepcopy(DEFINITION)
     obj["metadata"].update(uid="u", resourceVersion="7")
@@ -66,15 +66,15 @@ def live(fields: Object = FIELDS, **entry: t.Any) -> Object:
     container["ports"][0]["protocol"] = "TCP"
     container["imagePullPolicy"] = "IfNotPresent"
     obj["spec"]["template"]["spec"]["containers"].insert(0, {"name": "sidecar", "image": "theirs"})
-    ours = {"manager": "us", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": fields, **entry}
+    ours = {"manager": "us", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": FIELDS, **entry}
     theirs = {"manager": "them", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {}}
     obj["metadata"]["managedFields"] = [theirs, ours]
     return obj
 
 
-def changed(path: str, value: t.Any = None, of: Object = DEFINITION) -> Object:
+def changed(path: str, value: t.Any = None, of: Object | None = None) -> Object:
     """A copy with another value at a dotted path, or without it."""
-    obj = copy.deepcopy(of)
+    obj = copy.deepcopy(of or DEFINITION)
     *parents, last = [int(step) if step.isdigit() else step for step in path.split(".")]
     node: t.Any = obj
     for step in parents:

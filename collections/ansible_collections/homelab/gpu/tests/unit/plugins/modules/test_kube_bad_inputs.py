@@ -31,6 +31,10 @@ def node(**settings: t.Any) -> Object:
     return {"nodes": [{"name": "a", **settings}]}
 
 
+def command(*argv: str, **options: t.Any) -> Object:
+    return {"pod": "a", "command": list(argv), **options}
+
+
 def target(**options: t.Any) -> Object:
     return {"targets": [{"kind": "Pod"}, {"kind": "Node", **options}]}
 
@@ -139,6 +143,76 @@ TABLE: list[tuple[str, Object, list[str]]] = [
     ("kube_wait", target(allocatable={"cpu": "x"}), ["targets[1].allocatable['cpu']: 'x' is not a Kubernetes quantity"]),
     ("kube_wait", target(names=[]), ["targets[1].names is empty"]),
     ("kube_wait", target(until="expression", expression="a("), ["targets[1].expression: 'a(' is not JMESPath"]),
+    # kube_exec
+    ("kube_exec", {}, ["missing required arguments: ", "command", "pod"]),
+    ("kube_exec", {"pod": "a"}, ["missing required arguments: command"]),
+    ("kube_exec", command(), ["command is []; begin it with the name of a program"]),
+    ("kube_exec", command(""), ["command is ['']; begin it with the name of a program"]),
+    ("kube_exec", {"pod": "a", "command": "cat /etc/hosts"}, ["command begins with 'cat /etc/hosts'; give each word as an element of its own, or run a shell"]),
+    ("kube_exec", {"pod": "a", "command": {"sh": "-c"}}, ["command", "list"]),
+    ("kube_exec", command("sh -c", "true"), ["command begins with 'sh -c'; give each word as an element of its own"]),
+    ("kube_exec", command("printf", "a\0b"), ["command[1] contains a NUL character", "give such data as stdin"]),
+    ("kube_exec", command("true", pod=""), ["pod is empty; give the name of the pod"]),
+    ("kube_exec", command("true", namespace=""), ["namespace is empty; give the name of the namespace"]),
+    ("kube_exec", command("true", container=""), ["container is empty; give the name of the container, or leave it out"]),
+    ("kube_exec", command("true", timeout_seconds=0), ["timeout_seconds is 0; it cannot be less than 1"]),
+    ("kube_exec", command("true", timeout_seconds="soon"), ["timeout_seconds", "soon"]),
+    ("kube_exec", command("true", limit_bytes=-1), ["limit_bytes is -1; it cannot be less than 1"]),
+    ("kube_exec", command("true", stdin_add_newline="perhaps"), ["stdin_add_newline", "perhaps"]),
+    ("kube_exec", command("true", argv=["true"]), ["Unsupported parameters", "argv", "command"]),
+    # kube_logs
+    ("kube_logs", {}, ["which pods are meant? Set name, names or label_selectors, or kind and name of a workload"]),
+    ("kube_logs", {"name": ""}, ["name is an empty name; give the name of each pod"]),
+    ("kube_logs", {"names": ["a", ""]}, ["names contains an empty name; give the name of each pod"]),
+    ("kube_logs", {"names": []}, ["which pods are meant? Set name, names or label_selectors"]),
+    ("kube_logs", {"name": "a", "names": ["b"]}, ["name and names exclude each other; put all names into names"]),
+    ("kube_logs", {"name": "a", "label_selectors": ["b"]}, ["label_selectors stands beside the names of pods; give one of them"]),
+    ("kube_logs", {"label_selectors": [" "]}, ["label_selectors contains an empty selector, which would select everything; give a selector"]),
+    ("kube_logs", {"name": "a", "namespace": ""}, ["namespace is empty; give a namespace, or leave it out"]),
+    ("kube_logs", {"kind": "deployment", "name": "a"}, ["kind is 'deployment'; write it as Deployment"]),
+    ("kube_logs", {"kind": "Deployment"}, ["name is missing; give the name of the Deployment"]),
+    ("kube_logs", {"kind": "Deployment", "names": ["a"]}, ["names is for kind=Pod, and kind is Deployment; give the name of one Deployment"]),
+    ("kube_logs", {"kind": "Job", "name": "a", "label_selectors": ["b"]}, ["label_selectors is for kind=Pod, and kind is Job"]),
+    ("kube_logs", {"name": "a", "container": ""}, ["container is empty; give the name of a container, or leave it out"]),
+    ("kube_logs", {"name": "a", "container": "c", "all_containers": True}, ["container and all_containers exclude each other; leave one of them out"]),
+    ("kube_logs", {"name": "a", "tail_lines": -1}, ["tail_lines is -1; it cannot be less than 0"]),
+    ("kube_logs", {"name": "a", "tail_lines": "few"}, ["tail_lines", "few"]),
+    ("kube_logs", {"name": "a", "limit_bytes": 0}, ["limit_bytes is 0; it cannot be less than 1"]),
+    ("kube_logs", {"name": "a", "follow_seconds": 0}, ["follow_seconds is 0; it cannot be less than 1"]),
+    ("kube_logs", {"name": "a", "since_seconds": 0}, ["since_seconds is 0; it cannot be less than 1"]),
+    ("kube_logs", {"name": "a", "since_time": "yesterday"}, ["since_time is 'yesterday'; write it with its zone, as 2026-01-31T15:04:05Z"]),
+    ("kube_logs", {"name": "a", "since_time": "2026-01-31T15:04:05"}, ["since_time is '2026-01-31T15:04:05'; write it with its zone"]),
+    (
+        "kube_logs",
+        {"name": "a", "since_time": "2026-01-31T15:04:05Z", "since_seconds": 5},
+        ["since_seconds and since_time exclude each other; leave one of them out"],
+    ),
+    ("kube_logs", {"name": "a", "until_pattern": "x"}, ["until_pattern needs follow_seconds", "add it, for example follow_seconds: 60"]),
+    ("kube_logs", {"name": "a", "until_pattern": "", "follow_seconds": 5}, ["until_pattern is empty, which every line matches"]),
+    ("kube_logs", {"name": "a", "until_pattern": "a(", "follow_seconds": 5}, ["until_pattern: 'a(' is not a regular expression", "correct it"]),
+    ("kube_logs", {"name": "a", "previous": True, "follow_seconds": 5}, ["previous and follow_seconds exclude each other", "leave one of them out"]),
+    ("kube_logs", {"name": "a", "since": 5}, ["Unsupported parameters", "since_seconds"]),
+    # kube_events
+    ("kube_events", {"kind": "pod"}, ["kind is 'pod'; write it as Pod"]),
+    ("kube_events", {"kind": ""}, ["kind is empty; give a value, or leave it out"]),
+    ("kube_events", {"name": "a"}, ["name is given without kind, and names belong to kinds; add kind"]),
+    ("kube_events", {"api_version": "apps/v1"}, ["api_version is given without kind", "add kind"]),
+    ("kube_events", {"kind": "Pod", "name": ""}, ["name is empty; give a value, or leave it out"]),
+    ("kube_events", {"uid": ""}, ["uid is empty; give a value, or leave it out"]),
+    ("kube_events", {"namespace": ""}, ["namespace is empty; give a value, or leave it out"]),
+    ("kube_events", {"types": []}, ["types is empty or contains an empty value; give at least one value, or leave it out"]),
+    ("kube_events", {"types": ["warning"]}, ["value of types must be one or more of: Normal, Warning", "warning"]),
+    ("kube_events", {"reasons": []}, ["reasons is empty or contains an empty value"]),
+    ("kube_events", {"reasons": ["BackOff", ""]}, ["reasons is empty or contains an empty value"]),
+    ("kube_events", {"reasons": ["BackOff Failed"]}, ["reasons contains 'BackOff Failed'; give single reasons such as BackOff"]),
+    ("kube_events", {"reasons": ["x,type=Normal"]}, ["reasons contains 'x,type=Normal'; give single reasons"]),
+    ("kube_events", {"since_seconds": -1}, ["since_seconds is -1; it cannot be less than 1"]),
+    ("kube_events", {"since_time": "now"}, ["since_time is 'now'; write it with its zone, as 2026-01-31T15:04:05Z"]),
+    ("kube_events", {"since_time": "2026-01-31T15:04:05Z", "since_seconds": 5}, ["since_seconds and since_time exclude each other"]),
+    ("kube_events", {"related": True}, ["related needs name and kind of a workload; set both", "Deployment", "or leave related out"]),
+    ("kube_events", {"related": True, "kind": "Deployment"}, ["related needs name and kind of a workload"]),
+    ("kube_events", {"related": True, "kind": "Node", "name": "a"}, ["related needs name and kind of a workload; set both, kind to one of CronJob, DaemonSet"]),
+    ("kube_events", {"events_api": "v2"}, ["value of events_api must be one of: v1, events.k8s.io/v1", "v2"]),
     # kube_node
     ("kube_node", {}, ["missing required arguments: nodes"]),
     ("kube_node", {"nodes": []}, ["nodes is empty; name at least one node"]),

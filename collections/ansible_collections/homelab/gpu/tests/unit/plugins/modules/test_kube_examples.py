@@ -13,12 +13,24 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.homelab.gpu.tests.unit import fake_exec
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
 
-MODULES = ("kube_apply", "kube_info", "kube_node", "kube_rollout", "kube_scale", "kube_wait")
+MODULES = (
+    "kube_apply",
+    "kube_drain",
+    "kube_events",
+    "kube_exec",
+    "kube_info",
+    "kube_logs",
+    "kube_node",
+    "kube_rollout",
+    "kube_scale",
+    "kube_wait",
+)
 
 
 def examples() -> t.Iterator[t.Any]:
@@ -28,6 +40,13 @@ def examples() -> t.Iterator[t.Any]:
             options = task.get(f"homelab.gpu.{name}")
             if options is not None:
                 yield pytest.param(name, options, id=f"{name}: {task['name']}")
+
+
+def succeed(session: fake_exec.Session) -> None:
+    """Examples write files, and not on this machine."""
+    if session.has_stdin:
+        list(session.stdin())
+    session.end(fake_exec.exit_status(0))
 
 
 @pytest.mark.parametrize(("module_name", "options"), list(examples()))
@@ -40,6 +59,16 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, module_n
         }
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status})
     progressing = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    for namespace, pod, app, container in (
+        ("kube-system", "coredns-1", "coredns", "coredns"),
+        ("models", "new-model-1", "new-model", "server"),
+        ("models", "crashed", "crashed", "server"),
+    ):
+        metadata = {"name": pod, "namespace": namespace, "labels": {"app": app}}
+        runs = {"containerID": f"{pod}-2", "state": {"running": {}}, "lastState": {"terminated": {"containerID": f"{pod}-1"}}}
+        status = {"containerStatuses": [{"name": container, **runs}]}
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": container}]}, "status": status})
+        api.log(f"{pod}-2", "model loaded in 12.4 s")
     for namespace, kind, name in (
         ("kube-system", "Deployment", "coredns"),
         ("models", "Deployment", "new-model"),
@@ -58,6 +87,10 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, module_n
     claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
     api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
+    running = {"containerStatuses": [{"name": "server", "state": {"running": {}}}]}
+    pod = {"metadata": {"name": "model-server-0", "namespace": "models"}, "spec": {"containers": [{"name": "server"}]}, "status": running}
+    api.put({"apiVersion": "v1", "kind": "Pod", **pod})
+    api.run_command = succeed
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     (manifests / "settings.yml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")

@@ -111,6 +111,16 @@ def fill(api: FakeApi) -> None:
     api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 1, "selector": selector, "template": template}})
     api.settle()
 
+    running = [{"name": "app", "state": {"running": {}}}]
+    pod = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "app"}]}, "status": {"containerStatuses": running}}
+    api.put({"apiVersion": "v1", "kind": "Pod", **pod})
+    status = {"containerStatuses": [{"name": "c", "containerID": "run", "state": {"running": {}}}]}
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}, "status": status})
+    api.logs.clear()
+    api.log("run", "one", "two")
+    about = {"kind": "Pod", "namespace": "default", "name": "p"}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": about, "reason": "Scheduled", "type": "Normal"})
+
 
 def plain(node: t.Any) -> t.Any:
     """Without what is another in every run."""
@@ -133,14 +143,24 @@ ALL: list[Object] = [
     {"homelab.gpu.kube_node": {"nodez": []}},
     {"homelab.gpu.kube_wait": {"kind": "Node", "until": "reddy", "timeout_seconds": "soon"}},
     {"homelab.gpu.kube_info": {"kind": "Node", "verify_ssl": False, "validate_certs": False}},
+    {"homelab.gpu.kube_exec": {"pod": "web", "command": ["sh", "-c", "echo a; cat >&2"], "stdin": "b"}},
+    {"homelab.gpu.kube_exec": {"pod": "web", "command": ["sh", "-c", "exit 3"]}},
+    {"homelab.gpu.kube_exec": {"pod": "web", "command": "sh -c true"}},
+    {"homelab.gpu.kube_exec": {"pod": "web", "command": ["true"]}, "check_mode": True},
+    {"homelab.gpu.kube_logs": {"name": "p", "timestamps": True}},
+    {"homelab.gpu.kube_logs": {"name": "p", "until_pattern": "two", "follow_seconds": 60}},
+    {"homelab.gpu.kube_logs": {"name": "none"}},
+    {"homelab.gpu.kube_events": {"types": ["Normal"]}},
+    {"homelab.gpu.kube_events": {"name": "p"}},
     {"homelab.gpu.kube_rollout": {"workloads": [WEB]}},
     {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "undone"}},
     {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "paused"}},
     {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "replicas": "2"}], "wait": False}},
     {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "name": "none", "replicas": 2}]}},
 ]
-CHANGES = (5, 7, 15, 16)
-FAILURES = (4, 6, 8, 9, 10, 11, 14, 17)
+CHANGES = (5, 7, 24, 25)
+RUNS = (13, 14)
+FAILURES = (4, 6, 8, 9, 10, 11, 14, 15, 19, 21, 23, 26)
 
 
 def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, other_python: str) -> None:
@@ -157,7 +177,8 @@ def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, othe
     for task, one, other in zip(tasks, here.results, there.results):
         assert plain(one) == plain(other), task
     # What was changed in check mode was not changed, for it could be changed again
-    assert [index for index, result in enumerate(here.results) if result["changed"]] == [*range(len(dry)), *(len(dry) + index for index in CHANGES)]
+    changed = sorted(len(dry) + index for index in (*CHANGES, *RUNS))
+    assert [index for index, result in enumerate(here.results) if result["changed"]] == [*range(len(dry)), *changed]
     assert [bool(result.get("failed")) for result in here.results[len(dry) :]] == [index in FAILURES for index in range(len(ALL))]
     # With -vvv, how each was called
     assert here.output.count('"validate_certs": false') == there.output.count('"validate_certs": false') > 0
@@ -206,6 +227,7 @@ def test_defaults_of_the_action_group(api: FakeApi, play: Play, kubeconfig: str)
 def test_secrets_are_not_shown(api: FakeApi, play: Play, other_python: str, as_module: bool) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "correct-horse"}}
     inline = "{{ access }}"
+    fill(api)
     done = play(
         [
             {"homelab.gpu.kube_info": {"kubeconfig": inline}},
@@ -215,6 +237,9 @@ def test_secrets_are_not_shown(api: FakeApi, play: Play, other_python: str, as_m
             {"homelab.gpu.kube_info": {"kubeconfig": inline, "kinds": "pods"}},
             {"homelab.gpu.kube_apply": {"kubeconfig": inline, "definitions": [secret]}},
             {"homelab.gpu.kube_apply": {"kubeconfig": inline, "definitions": [secret], "force": True}},
+            {"homelab.gpu.kube_exec": {"kubeconfig": inline, "pod": "web", "command": ["wc", "-c"], "stdin": "secret-of-stdin"}},
+            {"homelab.gpu.kube_exec": {"kubeconfig": inline, "pod": "web", "command": ["wc -c"], "stdin": "secret-of-stdin"}},
+            {"homelab.gpu.kube_exec": {"kubeconfig": inline, "pod": "web", "command": ["true"], "stdin": "secret-of-stdin", "stdinn": 1}},
         ],
         "--diff",
         variables={
@@ -224,9 +249,9 @@ def test_secrets_are_not_shown(api: FakeApi, play: Play, other_python: str, as_m
         },
     )
     assert done.as_modules is as_module
-    assert [bool(result.get("failed")) for result in done.results] == [False, False, True, True, True, False, True], done.output
+    assert [bool(result.get("failed")) for result in done.results] == [False, False, True, True, True, False, True, False, True, True], done.output
     everything = done.output + json.dumps(done.results)
-    assert [word for word in ("secret-of-kubeconfig", "secret-of-key", "correct-horse") if word in everything] == []
+    assert [word for word in ("secret-of-kubeconfig", "secret-of-key", "secret-of-stdin", "correct-horse") if word in everything] == []
     assert api.find("Secret", "s")["stringData"] == {"password": "correct-horse"}
 
 

@@ -1,0 +1,352 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.homelab.gpu.plugins.module_utils import _drain
+from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
+from ansible_collections.homelab.gpu.plugins.module_utils._drain import Drain, Rules
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import WaitFailed
+from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault
+
+Object = dict[str, t.Any]
+Run = t.Callable[..., Object]
+
+
+@pytest.fixture(autouse=True)
+def _node(api: FakeApi) -> None:
+    for name in ("worker", "other"):
+        api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {}})
+
+
+def pod(name: str = "web", *, owner: str = "ReplicaSet", node: str = "worker", grace: int = 0, metadata: Object | None = None, **spec: t.Any) -> Object:
+    """With no grace period it is gone as soon as it is evicted; with one, when a test drops it, as a kubelet does."""
+    about: Object = {"name": name, "namespace": "default", "labels": {"app": "web"}, **(metadata or {})}
+    if owner:
+        about["ownerReferences"] = [{"apiVersion": "apps/v1", "kind": owner, "name": "o", "uid": "o", "controller": True}]
+    body = {"nodeName": node, "terminationGracePeriodSeconds": grace, "containers": [{"name": "c", **spec.pop("container", {})}], **spec}
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": body, "status": status}
+
+
+GPU: Object = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+
+
+def budget(allowed: int = 0, name: str = "web") -> Object:
+    status = {"disruptionsAllowed": allowed, "desiredHealthy": 2, "currentHealthy": 2}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}},
+        "status": status,
+    }
+
+
+def names(api: FakeApi) -> list[str]:
+    return sorted(key[3] for key in api.objects if key[1] == "Pod")
+
+
+def is_cordoned(api: FakeApi) -> bool:
+    return bool(api.find("Node", "worker")["spec"].get("unschedulable"))
+
+
+def actions(result: Object) -> dict[str, str]:
+    return {found["name"]: found["action"] for found in result["pods"]}
+
+
+def test_pods_go_and_the_node_stays_cordoned(api: FakeApi, run_module: Run) -> None:
+    for name in ("a", "b", "c"):
+        api.put(pod(name))
+    api.put(pod("daemon", owner="DaemonSet"))
+    api.put(pod("elsewhere", node="other"))
+    result = run_module("kube_drain", name="worker")
+    assert not result.get("failed"), result["msg"]
+    assert (result["changed"], result["cordoned"], result["blockers"]) == (True, True, [])
+    assert actions(result) == {"a": "evict", "b": "evict", "c": "evict", "daemon": "skip"}
+    assert all(found["gone"] and found["requested_at_seconds"] is not None for found in result["pods"] if found["action"] == "evict")
+    assert names(api) == ["daemon", "elsewhere"]
+    assert is_cordoned(api)
+    assert api.count("DELETE") == 0
+    again = run_module("kube_drain", name="worker")
+    assert (again["changed"], actions(again), again["waited_seconds"]) == (False, {"daemon": "skip"}, 0.0)
+
+
+def test_only_pods_with_gpus_and_their_daemon_set(api: FakeApi, run_module: Run) -> None:
+    api.put(pod("cpu"))
+    api.put(pod("gpu", container=GPU))
+    api.put(pod("plugin", owner="DaemonSet", container=GPU))
+    result = run_module("kube_drain", name="worker", mode="gpu", cordon=False)
+    assert actions(result) == {"cpu": "skip", "gpu": "evict", "plugin": "skip"}
+    assert not is_cordoned(api)
+    result = run_module("kube_drain", name="worker", mode="gpu", daemon_sets="delete")
+    assert names(api) == ["cpu"]
+    assert api.count("DELETE", "/pods/plugin") == 1
+
+
+def test_labels_choose(api: FakeApi, run_module: Run) -> None:
+    api.put(pod("a"))
+    api.put(pod("b", owner="", metadata={"labels": {"app": "db"}}))
+    run_module("kube_drain", name="worker", pod_selectors=["app=web"])
+    assert names(api) == ["b"]
+
+
+@pytest.mark.parametrize("grace", [None, 0, 7])
+def test_grace_period_is_sent_even_if_it_is_0(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, grace: int | None) -> None:
+    sent: list[t.Any] = []
+    evict = FakeApi._evict
+
+    def spy(self: FakeApi, kind: t.Any, namespace: str, name: str, query: Object, body: Object) -> t.Any:
+        sent.append(body["deleteOptions"].get("gracePeriodSeconds"))
+        body["deleteOptions"]["gracePeriodSeconds"] = 0
+        return evict(self, kind, namespace, name, query, body)
+
+    monkeypatch.setattr(FakeApi, "_evict", spy)
+    api.put(pod(grace=30))
+    assert run_module("kube_drain", name="worker", grace_period_seconds=grace)["changed"] is True
+    assert sent == [grace]
+
+
+def test_all_evictions_are_under_way_at_once(api: FakeApi, run_module: Run) -> None:
+    """The first pod goes only when the last has been asked to."""
+    count = 6
+    for number in range(count):
+        api.put(pod(f"p{number}", grace=30))
+
+    def kubelet(method: str, _path: str) -> None:
+        marked = [name for name in names(api) if api.find("Pod", name)["metadata"].get("deletionTimestamp")]
+        if method == "WATCH" and len(marked) == count:
+            for name in marked:
+                api.drop("Pod", name)
+
+    api.faults.append(Fault(method="WATCH", cut_after=1, times=99))
+    api.before = kubelet
+    result = run_module("kube_drain", name="worker")
+    assert not result.get("failed"), result["msg"]
+    assert max(found["requested_at_seconds"] for found in result["pods"]) <= min(found["gone_at_seconds"] for found in result["pods"])
+
+
+# Budgets
+
+
+@pytest.fixture
+def _no_guessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocked pod is tried again only for a reason."""
+    monkeypatch.setattr(_drain, "_BLOCKED_PAUSE", 600.0)
+
+
+@pytest.mark.usefixtures("_no_guessing")
+def test_budget_is_waited_for_and_its_opening_is_seen(api: FakeApi, run_module: Run) -> None:
+    for name in ("a", "b"):
+        api.put(pod(name))
+    api.put(budget())
+
+    def opens(path: str) -> None:
+        if "poddisruptionbudgets" in path:
+            api.put(budget(2))
+
+    api.on_watch = opens
+    result = run_module("kube_drain", name="worker", timeout_seconds=20)
+    assert not result.get("failed"), result["msg"]
+    assert names(api) == []
+    assert any("blocked: The disruption budget web needs 2 healthy pods and has 2 currently" in entry["what"] for entry in result["transitions"])
+    assert result["blockers"] == []
+
+
+@pytest.mark.usefixtures("_no_guessing")
+def test_budget_that_lets_one_go_at_a_time_is_not_stormed(api: FakeApi, run_module: Run) -> None:
+    """Each time that it opens, only so many are tried again as it allows."""
+    count = 12
+    for number in range(count):
+        api.put(pod(f"p{number:02}"))
+    api.put(budget())
+
+    def controller(method: str, path: str) -> None:
+        # It counts anew when its budget is spent: whenever it is looked at or an eviction was answered
+        if "poddisruptionbudgets" in path or (method == "POST" and api.find("PodDisruptionBudget", "web")["status"]["disruptionsAllowed"] == 0 and began):
+            began.append(path)
+            api.put(budget(1))
+
+    began: list[str] = []
+    api.before = controller
+    result = run_module("kube_drain", name="worker", timeout_seconds=30)
+    assert not result.get("failed"), result["msg"]
+    assert names(api) == []
+    assert api.count("POST", "/eviction") <= 3 * count
+
+
+@pytest.mark.usefixtures("_no_guessing")
+def test_time_that_the_server_asks_for_is_kept(api: FakeApi, run_module: Run) -> None:
+    api.put(pod())
+    api.faults.append(Fault(method="POST", path="/eviction", status=429, reason="TooManyRequests", retry_after=1))
+    result = run_module("kube_drain", name="worker", timeout_seconds=20)
+    assert not result.get("failed"), result["msg"]
+    assert api.count("POST", "/eviction") == 2
+
+
+@pytest.mark.parametrize(
+    ("uncordon", "words"), [(False, "Node worker stays unschedulable"), (True, "Node worker was made schedulable again")], ids=["keeps", "undoes"]
+)
+def test_deadline_is_a_failure_that_names_budget_and_cordon(api: FakeApi, run_module: Run, uncordon: bool, words: str) -> None:
+    api.put(pod())
+    api.put(budget())
+    result = run_module("kube_drain", name="worker", timeout_seconds=1, uncordon_on_failure=uncordon)
+    assert result["failed"] is True
+    assert "timed out after 1 s: default/web is held back by budget web (The disruption budget web needs 2 healthy" in result["msg"]
+    assert words in result["msg"]
+    assert (result["timed_out"], result["cordoned"], is_cordoned(api)) == (True, not uncordon, not uncordon)
+    (blocker,) = result["blockers"]
+    assert (blocker["namespace"], blocker["pod"], blocker["budget"]) == ("default", "web", "web")
+    assert result["changed"] is True
+
+
+def test_cordon_of_somebody_else_is_not_undone(api: FakeApi, run_module: Run) -> None:
+    api.change("Node", "worker", spec={"unschedulable": True})
+    api.put(pod())
+    api.put(budget())
+    result = run_module("kube_drain", name="worker", timeout_seconds=1, uncordon_on_failure=True)
+    assert (result["failed"], result["changed"], is_cordoned(api)) == (True, False, True)
+
+
+def test_two_budgets_for_one_pod_end_it_at_once(api: FakeApi, run_module: Run) -> None:
+    api.put(pod())
+    api.put(budget(1))
+    api.put(budget(1, "other"))
+    result = run_module("kube_drain", name="worker")
+    assert "pod default/web cannot be evicted, because more than one PodDisruptionBudget selects it" in result["msg"]
+    assert "disable_eviction=true" in result["msg"]
+    assert result["status"] == 500
+    assert run_module("kube_drain", name="worker", disable_eviction=True)["changed"] is True
+    assert names(api) == []
+
+
+# Pods that come and go
+
+
+def drain_of(api: FakeApi, timeout_seconds: float, **rules: t.Any) -> Drain:
+    client = open_client(connection_settings({"kubeconfig": api.kubeconfig()}, {}))
+    return Drain(client, "worker", Rules(**rules), label_selector=None, grace_period_seconds=None, timeout_seconds=timeout_seconds)
+
+
+def test_pod_of_the_same_name_is_another_one(api: FakeApi) -> None:
+    """A StatefulSet makes it anew under the same name; that one stays, and is not waited for."""
+    api.put(pod("web-0", owner="StatefulSet", grace=30))
+    first = api.find("Pod", "web-0")["metadata"]["uid"]
+
+    def kubelet(method: str, path: str) -> None:
+        if method == "POST":
+            return
+        if api.find("Pod", "web-0")["metadata"].get("deletionTimestamp"):
+            api.drop("Pod", "web-0")
+            api.put(pod("web-0", owner="StatefulSet", grace=30))
+
+    api.faults.append(Fault(method="WATCH", cut_after=1, times=99))
+    api.before = kubelet
+    work = drain_of(api, 20)
+    work.run()
+    assert [found["gone"] for found in work.result()["pods"]] == [True]
+    assert api.find("Pod", "web-0")["metadata"]["uid"] != first
+
+
+@pytest.mark.parametrize(
+    ("fault", "count"),
+    [
+        (Fault(method="POST", path="/eviction", status=500, reason="InternalError", times=2), 3),
+        (Fault(method="POST", path="/eviction", status=503, reason="ServiceUnavailable"), 2),
+        (Fault(method="POST", path="/eviction", drop=True), 2),
+        (Fault(method="POST", path="/eviction", status=404, reason="NotFound"), 1),
+        (Fault(method="POST", path="/eviction", status=409, reason="Conflict", message="the UID in the precondition (x) does not match"), 1),
+    ],
+    ids=["500", "503", "dropped", "404", "409"],
+)
+def test_answers_other_than_yes(api: FakeApi, run_module: Run, fault: Fault, count: int) -> None:
+    api.put(pod())
+    api.faults.append(fault)
+    result = run_module("kube_drain", name="worker")
+    assert not result.get("failed"), result["msg"]
+    assert api.count("POST", "/eviction") == count
+
+
+def test_refusals_end_it_at_once(api: FakeApi, run_module: Run) -> None:
+    api.put(pod())
+    api.faults.append(Fault(method="POST", path="/eviction", status=403, reason="Forbidden", message="pods/eviction is forbidden", times=9))
+    result = run_module("kube_drain", name="worker")
+    assert "pod default/web cannot be evicted: " in result["msg"]
+    assert (result["status"], api.count("POST", "/eviction"), result["cordoned"]) == (403, 1, True)
+
+
+@pytest.mark.parametrize("fault", [Fault(method="WATCH", cut_after=0, times=3), Fault(method="WATCH", gone_after=0, times=2)], ids=["cut", "410"])
+def test_watch_that_breaks(api: FakeApi, run_module: Run, fault: Fault) -> None:
+    for name in ("a", "b"):
+        api.put(pod(name))
+    api.faults.append(fault)
+    assert run_module("kube_drain", name="worker")["changed"] is True
+    assert names(api) == []
+
+
+def test_deadline_names_what_a_pod_waits_for(api: FakeApi) -> None:
+    api.put(pod(grace=30, metadata={"finalizers": ["example.com/held"]}))
+    work = drain_of(api, 0.3)
+    with pytest.raises(WaitFailed, match=r"default/web is still ending .*held by finalizers example.com/held"):
+        work.run()
+    assert [found["gone"] for found in work.result()["pods"]] == [False]
+
+
+def test_pods_on_their_way_are_only_waited_for(api: FakeApi) -> None:
+    api.put(pod(grace=30, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+
+    def kubelet(_path: str) -> None:
+        api.drop("Pod", "web")
+
+    api.on_watch = kubelet
+    work = drain_of(api, 20)
+    work.run()
+    assert api.count("POST") == 0
+    assert work.changed is False
+
+
+# Check mode, and what is refused
+
+
+def test_check_mode_tells_what_would_move_and_what_would_block(api: FakeApi, run_module: Run) -> None:
+    for name in ("a", "b"):
+        api.put(pod(name))
+    api.put(pod("done", metadata={"labels": {}}, owner=""))
+    api.change("Pod", "done", status={"phase": "Succeeded"})
+    api.put(budget(1))
+    result = run_module("kube_drain", name="worker", check_mode=True)
+    assert (result["changed"], result["cordoned"], is_cordoned(api)) == (True, True, False)
+    assert actions(result) == {"a": "evict", "b": "evict", "done": "evict"}
+    assert [(found["pod"], found["budget"]) for found in result["blockers"]] == [("b", "web")]
+    assert {method for method, _path in api.requests} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "words"),
+    [
+        (pod(owner=""), {}, ["default/web: no controller would make it anew", "set force=true"]),
+        (pod(volumes=[{"name": "d", "emptyDir": {}}]), {}, ["default/web: it has data in an emptyDir volume", "set delete_emptydir_data=true"]),
+        (pod(), {"name": "none"}, ["no node named none in the cluster; it has other, worker"]),
+        (pod(), {"name": ""}, ["name is empty; give the name of a node"]),
+        (pod(), {"timeout_seconds": 0}, ["timeout_seconds is 0; it cannot be less than 1"]),
+        (pod(), {"grace_period_seconds": -1}, ["grace_period_seconds is -1; it cannot be less than 0"]),
+        (pod(), {"mode": "gpu", "resource_names": []}, ["resource_names is empty, so mode=gpu would choose no pod; name a resource, or set mode=all"]),
+        (pod(), {"mode": "gpu", "resource_names": [""]}, ["resource_names has an empty item; remove it"]),
+        (pod(), {"pod_selectors": [" "]}, ["pod_selectors has an empty item; remove it"]),
+        (pod(), {"cordon": False, "uncordon_on_failure": True}, ["uncordon_on_failure=true makes no sense with cordon=false"]),
+        (pod(), {"mode": "some"}, ["mode", "all, gpu"]),
+        (pod(), {"daemon_sets": "evict"}, ["daemon_sets", "ignore, delete"]),
+        (pod(), {"cluster_uid": "another"}, ["wrong cluster"]),
+    ],
+)
+def test_bad_input_changes_nothing(api: FakeApi, run_module: Run, made: Object, options: Object, words: list[str]) -> None:
+    api.put(made)
+    result = run_module("kube_drain", **{"name": "worker", **options})
+    assert result["failed"] is True
+    assert [word for word in words if word not in result["msg"]] == [], result["msg"]
+    assert {method for method, _path in api.requests} <= {"GET"}
