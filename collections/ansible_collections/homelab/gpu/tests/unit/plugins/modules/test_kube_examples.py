@@ -83,7 +83,13 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, module_n
         old = {**metadata, "labels": {"app": name}, "annotations": {"deployment.kubernetes.io/revision": "1"}, "ownerReferences": [owner]}
         api.put({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": old, "spec": {"replicas": 0, "template": {"spec": {}}}})
     api.settle()
-    api.on_watch = api.settle
+
+    def act(_path: str) -> None:
+        api.settle()
+        if api.find("Deployment", "new-model")["spec"]["replicas"] == 0:
+            api.drop("Pod", "new-model-1")
+
+    api.on_watch = act
     claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
     api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
