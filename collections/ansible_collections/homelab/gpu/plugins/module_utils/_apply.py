@@ -16,15 +16,15 @@ from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNot
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import Definition, presentable
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ApplyConflict, InputError, KubeError
 from ansible_collections.homelab.gpu.plugins.module_utils._managed_fields import applied_by, is_as_applied
-from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, readiness, ready_when_there, trouble
-from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import readiness, ready_when_there
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection, WaitResult, judge_for, wait_for
+from ansible_collections.homelab.gpu.plugins.module_utils._workloads import CLOCK_SLACK, label_selector, made_since, pods_that_fail
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
     from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource
 
-__all__ = ["Applier", "Change", "Prune", "diff_of", "label_selector"]
+__all__ = ["Applier", "Change", "Prune", "diff_of"]
 
 Object = dict[str, t.Any]
 
@@ -41,8 +41,6 @@ _LIST_FROM = 4
 _LIST_PAGE = 500
 # Others may be among them: no more than so many objects are read for each of ours
 _LIST_TIMES = 3
-# Creation times are whole seconds, and so is what is known of the server's clock
-_CLOCK_SLACK = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Applier:
         self._recreate = recreate
         # How long to wait for an object of the same name that is on its way out
         self._deletion_seconds = deletion_seconds
-        self._started = client.server_time() - _CLOCK_SLACK
+        self._started = client.server_time() - CLOCK_SLACK
         # Dry runs know nothing of each other: these would exist by now
         self._namespaces_to_be: set[str] = set()
         self._kinds_to_be: dict[tuple[str, str], str] = {}
@@ -172,16 +170,7 @@ class Applier:
         if change.definition.kind not in _WORKLOADS or change.result == "pruned":
             return None
         selector = f"batch.kubernetes.io/job-name={change.definition.name}" if change.definition.kind == "Job" else label_selector(obj)
-        if not selector:
-            return None
-        since = self._started if change.changed else 0.0
-
-        def judge(pod: Object) -> Verdict:
-            if (nanoseconds(pod["metadata"].get("creationTimestamp")) or 0) < since * NANO:
-                return Verdict(True, "made before")
-            return trouble(pod)
-
-        return Selection(kind="Pod", namespace=obj["metadata"].get("namespace"), label_selector=selector, judge=judge, only_watch=True)
+        return pods_that_fail(selector, obj["metadata"].get("namespace"), made_since(self._started if change.changed else 0.0, obj))
 
     # One definition
 
@@ -370,20 +359,6 @@ def _fixed_fields(error: ApiError) -> str:
     if error.status != 422:
         return ""
     return ", ".join(sorted({cause.get("field", "") for cause in error.causes if _FIXED.search(cause.get("message", ""))}))
-
-
-def label_selector(workload: Object) -> str:
-    """The selector of a workload as a query has it."""
-    selector = (workload.get("spec") or {}).get("selector") or {}
-    if all(isinstance(value, str) for value in selector.values()):
-        # Services and ReplicationControllers know equality only
-        selector = {"matchLabels": selector}
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for rule in selector.get("matchExpressions") or []:
-        values = f"({','.join(rule.get('values') or [])})"
-        form = {"In": "{key} in {values}", "NotIn": "{key} notin {values}", "Exists": "{key}", "DoesNotExist": "!{key}"}[rule["operator"]]
-        parts.append(form.format(key=rule["key"], values=values))
-    return ",".join(parts)
 
 
 def _same(before: Object, after: Object) -> bool:

@@ -37,6 +37,8 @@ class Call:
         self.check_mode = check_mode
         self.result: dict[str, t.Any] = {"changed": False}
         """Filled by the work; what stands in it when the work fails is part of the failure."""
+        self.warnings: list[str] = []
+        """What a user has to be told although nothing is wrong."""
         self.shown_params = params
         """The options as a result shows them."""
         self.secrets = set(secrets_in(params["kubeconfig"]))
@@ -109,6 +111,8 @@ class ClusterModule:
         result = self.run(call)
         result.setdefault("invocation", {"module_args": call.shown_params})
         module.no_log_values.update(call.secrets)
+        for warning in call.warnings:
+            module.warn(warning)
         if result.pop("failed", False):
             module.fail_json(**result)
         module.exit_json(**result)

@@ -17,13 +17,13 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._apply import label_selector
 from ansible_collections.homelab.gpu.plugins.module_utils._containers import container_names, container_status, instance, is_over, one_container, state
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, InputError, KubeError, Unreachable
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import readiness
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.plugins.module_utils._times import nanoseconds, rfc3339
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Clock, Selection, Source, Timeline
+from ansible_collections.homelab.gpu.plugins.module_utils._workloads import label_selector
 
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, Lines

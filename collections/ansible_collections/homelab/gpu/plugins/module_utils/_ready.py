@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["Verdict", "by_condition", "is_leftover", "outdated", "readiness", "ready_when_there", "trouble"]
+__all__ = ["Verdict", "by_condition", "creation_failure", "is_leftover", "outdated", "readiness", "ready_when_there", "trouble"]
 
 Object = t.Mapping[str, t.Any]
 
@@ -39,6 +39,8 @@ _NODE_LIFECYCLE_TAINTS = frozenset(
 )
 # A node or a device may be about to come; a registry may be about to answer
 _UNSCHEDULABLE_PATIENCE = 30.0
+# A quota may be raised, or freed by pods that are about to end
+_CREATION_PATIENCE = 30.0
 _IMAGE_TROUBLE = {"InvalidImageName": 0.0, "ErrImageNeverPull": 0.0, "ErrImagePull": 30.0, "ImagePullBackOff": 30.0}
 _CRASH_LOOP = 3
 _REPLACING_CONTROLLERS = frozenset({"DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet"})
@@ -120,6 +122,15 @@ def by_condition(obj: Object, name: str, status: str = "True", reason: str | Non
     return Verdict(condition.get("status") == status, text)
 
 
+def creation_failure(workload: Object, seen: str) -> Verdict | None:
+    """A verdict if the controller cannot make the pods it wants, because of a quota for example. C(seen): what else is known."""
+    condition = _condition(workload, "ReplicaFailure")
+    if condition is None or condition.get("status") != "True":
+        return None
+    why = ": ".join(part for part in (condition.get("reason"), condition.get("message")) if part)
+    return Verdict(False, f"{seen}, ReplicaFailure ({why})", failed=True, patience=_CREATION_PATIENCE)
+
+
 def trouble(pod: Object) -> Verdict:
     """The state of a pod of a workload; failed if it will not pass by waiting, although its controller never gives up."""
     status = _status(pod)
@@ -189,7 +200,8 @@ def _deployment(obj: Object) -> Verdict:
     text = f"{updated} of {wanted} updated, {available} available"
     if total > updated:
         text += f", {total - updated} old still there"
-    return Verdict(updated >= wanted and total <= updated and available >= updated and available >= wanted, text)
+    complete = updated >= wanted and total <= updated and available >= updated and available >= wanted
+    return Verdict(True, text) if complete else creation_failure(obj, text) or Verdict(False, text)
 
 
 def _stateful_set(obj: Object) -> Verdict:
@@ -222,7 +234,8 @@ def _replica_set(obj: Object) -> Verdict:
     wanted, ready = _replicas(obj), _status(obj).get("readyReplicas") or 0
     if "observedGeneration" not in _status(obj):
         return Verdict(False, "not seen by its controller yet")
-    return Verdict(ready >= wanted, f"{ready} of {wanted} ready")
+    text = f"{ready} of {wanted} ready"
+    return Verdict(True, text) if ready >= wanted else creation_failure(obj, text) or Verdict(False, text)
 
 
 def _replicas(obj: Object) -> int:

@@ -107,7 +107,8 @@ options:
       - Wait until all objects are ready, as M(homelab.gpu.kube_wait) means it, or gone with O(state=absent).
       - An object that is being deleted while it shall be applied is waited for, too. Without O(wait) it is an error.
       - A wait that cannot succeed ends early and says why. That is when a Job has failed, a rollout has passed its progress deadline, a
-        container has crashed three times, or for 30 seconds a pod finds no node or an image cannot be pulled.
+        container has crashed three times, or for 30 seconds a pod finds no node, an image cannot be pulled, a quota forbids a pod, or an
+        old pod of a StatefulSet that is not ready is in the way of the new one.
       - Volumes and their claims are not waited for, as many are bound only when a pod uses them.
     type: bool
     default: false

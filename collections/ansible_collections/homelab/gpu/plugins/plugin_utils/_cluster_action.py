@@ -53,8 +53,9 @@ class ClusterAction(ActionBase):
         call = Call(validation.validated_parameters, check_mode=self._task.check_mode, environ=os.environ)
         outcome = self.module.run(call)
         outcome["invocation"] = {"module_args": call.shown_params}
-        if validation._warnings:
-            outcome["warnings"] = [f"Both option {both['option']} and its alias {both['alias']} are set." for both in validation._warnings]
+        aliases = [f"Both option {both['option']} and its alias {both['alias']} are set." for both in validation._warnings]
+        if aliases or call.warnings:
+            outcome["warnings"] = [*aliases, *call.warnings]
         return {**result, **remove_values(outcome, {*validation._no_log_values, *call.secrets})}
 
     def prepared(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], *, here: bool) -> dict[str, t.Any]:

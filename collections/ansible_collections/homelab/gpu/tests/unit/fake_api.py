@@ -5,8 +5,9 @@
 """An API server for tests: real HTTP, objects in memory, faults on demand.
 
 It does what our modules use and no more: discovery, get, list with selectors and pages, watch, create, delete with finalizers and
-preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, dry runs, commands in
-containers, logs, events in the shapes of both of their API groups.
+preconditions, JSON merge patch with optimistic locking, server-side apply with field managers and conflicts, the subresource scale,
+dry runs, commands in containers, logs, events in the shapes of both of their API groups. Nothing acts on objects by itself: what
+controllers would make or report is put there by the tests.
 What it answers follows the Kubernetes API reference; objects are not validated beyond that.
 """
 
@@ -33,11 +34,27 @@ Object = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class ScalePaths:
+    """Where the subresource scale finds what it shows."""
+
+    spec: str = ".spec.replicas"
+    status: str = ".status.replicas"
+    selector: str = ".spec.selector.matchLabels"
+
+
+@dataclasses.dataclass(frozen=True)
 class Kind:
     api_version: str
     name: str
     plural: str
     namespaced: bool = True
+    scale: ScalePaths | None = None
+
+    @property
+    def qualified(self) -> str:
+        """As messages name it."""
+        group = self.api_version.rpartition("/")[0]
+        return f"{self.plural}.{group}" if group else self.plural
 
 
 KINDS = (
@@ -46,13 +63,17 @@ KINDS = (
     Kind("v1", "Pod", "pods"),
     Kind("v1", "ConfigMap", "configmaps"),
     Kind("v1", "Secret", "secrets"),
+    Kind("v1", "Event", "events"),
     Kind("v1", "Service", "services"),
     Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
-    Kind("v1", "Event", "events"),
-    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("v1", "PersistentVolume", "persistentvolumes", False),
+    Kind("v1", "ReplicationController", "replicationcontrollers", scale=ScalePaths(selector=".spec.selector")),
+    Kind("apps/v1", "ControllerRevision", "controllerrevisions"),
+    Kind("apps/v1", "Deployment", "deployments", scale=ScalePaths()),
     Kind("apps/v1", "DaemonSet", "daemonsets"),
-    Kind("apps/v1", "ReplicaSet", "replicasets"),
-    Kind("apps/v1", "StatefulSet", "statefulsets"),
+    Kind("apps/v1", "ReplicaSet", "replicasets", scale=ScalePaths()),
+    Kind("apps/v1", "StatefulSet", "statefulsets", scale=ScalePaths()),
+    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     Kind("batch/v1", "CronJob", "cronjobs"),
     Kind("batch/v1", "Job", "jobs"),
     Kind("events.k8s.io/v1", "Event", "events"),
@@ -242,6 +263,18 @@ class FakeApi:
                 if (key[1], key[3]) == (kind, name) and (not namespace or namespace == key[2]):
                     self._remove(self._kind_of(obj["apiVersion"], kind), key)
 
+    def settle(self, *_unused: object) -> None:
+        """Does what controllers would do: each workload has as many pods as it wants, all of them ready and of its present template."""
+        with self._lock:
+            for obj in list(self.objects.values()):
+                if "template" in (obj.get("spec") or {}):
+                    counted: tuple[str, ...] = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+                    counted += ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+                    told = {"observedGeneration": obj["metadata"].get("generation", 1), **dict.fromkeys(counted, obj["spec"].get("replicas", 1))}
+                    status = {**(obj.get("status") or {}), **told}
+                    if status != obj.get("status"):
+                        self.put({**obj, "status": status})
+
     def go_back(self, version: int) -> None:
         """As from a backup: counts on from an older version and knows nothing of what came later."""
         with self._lock:
@@ -311,7 +344,9 @@ class FakeApi:
         established = any(entry["type"] == "Established" and entry["status"] == "True" for entry in (definition.get("status") or {}).get("conditions") or [])
         spec = definition["spec"]
         for version in spec["versions"]:
-            kind = Kind(f"{spec['group']}/{version['name']}", spec["names"]["kind"], spec["names"]["plural"], spec.get("scope") != "Cluster")
+            paths = (version.get("subresources") or {}).get("scale")
+            scale = ScalePaths(paths["specReplicasPath"], paths["statusReplicasPath"], paths.get("labelSelectorPath", "")) if paths else None
+            kind = Kind(f"{spec['group']}/{version['name']}", spec["names"]["kind"], spec["names"]["plural"], spec.get("scope") != "Cluster", scale)
             if established and kind not in self.kinds:
                 self.kinds.append(kind)
 
@@ -344,6 +379,10 @@ class FakeApi:
                 return self._evict(kind, namespace, rest[1], query, body)
             if len(rest) == 1:
                 return self._collection(method, kind, namespace, query, body)
+            if rest[2:] == ["scale"] and kind.scale is not None:
+                return self._scale(method, kind, kind.scale, namespace, rest[1], query, body)
+            if len(rest) > 2:
+                raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
             return self._single(method, kind, namespace, rest[1], query, body, content_type)
 
     def _groups(self, aggregated: bool) -> Object:
@@ -400,7 +439,7 @@ class FakeApi:
             obj = copy.deepcopy(body)
             key = self._key(kind, namespace, obj["metadata"]["name"])
             if key in self.objects:
-                raise ApiFailure(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
+                raise ApiFailure(409, "AlreadyExists", f'{kind.qualified} "{key[3]}" already exists')
             return 201, self._write("create", kind, key, obj, query)
         raise _not_allowed()
 
@@ -427,17 +466,39 @@ class FakeApi:
         if method == "PATCH" and content_type == "application/apply-patch+yaml":
             return self._apply(kind, key, current, body, query)
         if current is None:
-            raise ApiFailure(404, "NotFound", f'{kind.plural} "{name}" not found')
+            raise ApiFailure(404, "NotFound", f'{kind.qualified} "{name}" not found')
         if method == "GET":
             return 200, copy.deepcopy(current)
         if method == "PATCH" and content_type == "application/merge-patch+json":
             version = (body.get("metadata") or {}).get("resourceVersion")
             if version and version != current["metadata"]["resourceVersion"]:
-                raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.plural} "{name}": the object has been modified')
+                raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.qualified} "{name}": the object has been modified')
             return 200, self._write("patch", kind, key, merge_patch(current, body), query)
         if method == "DELETE":
             return self._delete(kind, key, current, query, body or {})
         raise ApiFailure(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+
+    def _scale(self, method: str, kind: Kind, paths: ScalePaths, namespace: str, name: str, query: dict[str, str], body: t.Any) -> tuple[int, t.Any]:
+        key = self._key(kind, namespace, name)
+        current = self.objects.get(key)
+        if current is None:
+            raise ApiFailure(404, "NotFound", f'{kind.qualified} "{name}" not found')
+        if method == "GET":
+            return 200, _scale_of(current, paths)
+        if method != "PATCH":
+            raise _not_allowed()
+        version = (body.get("metadata") or {}).get("resourceVersion")
+        if version and version != current["metadata"]["resourceVersion"]:
+            raise ApiFailure(409, "Conflict", f'Operation cannot be fulfilled on {kind.qualified} "{name}": the object has been modified')
+        replicas = body["spec"]["replicas"]
+        if replicas < 0:
+            cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {replicas}: must be greater than or equal to 0", "field": "spec.replicas"}
+            raise ApiFailure(422, "Invalid", f'Scale.autoscaling "{name}" is invalid: spec.replicas: {cause["message"]}', [cause])
+        *parents, last = paths.spec.strip(".").split(".")
+        patch: Object = {last: replicas}
+        for step in reversed(parents):
+            patch = {step: patch}
+        return 200, _scale_of(self._write("scale", kind, key, merge_patch(current, patch), query), paths)
 
     def _write(self, verb: str, kind: Kind, key: tuple[str, str, str, str], obj: Object, query: dict[str, str]) -> Object:
         obj.setdefault("apiVersion", kind.api_version)
@@ -681,6 +742,22 @@ class FakeApi:
 
 def _not_allowed() -> ApiFailure:
     return ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def _scale_of(obj: Object, paths: ScalePaths) -> Object:
+    def at(path: str) -> t.Any:
+        node: t.Any = obj
+        for step in path.strip(".").split("."):
+            node = node.get(step) if isinstance(node, dict) else None
+        return node
+
+    selector = at(paths.selector)
+    metadata = {field: obj["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
+    status: Object = {"replicas": at(paths.status) or 0}
+    if selector:
+        status["selector"] = ",".join(f"{key}={value}" for key, value in sorted(selector.items())) if isinstance(selector, dict) else selector
+    replicas = at(paths.spec)
+    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": replicas} if replicas else {}, "status": status}
 
 
 def _validate(kind: Kind, obj: Object) -> None:

@@ -410,6 +410,51 @@ def test_an_invalid_change_is_refused(client: Client, node: str) -> None:
     assert "mine" not in (found["metadata"].get("labels") or {})
 
 
+SCALED = {
+    kind: {
+        "apiVersion": BUILTIN[kind].api_version,
+        "kind": kind,
+        "metadata": {"name": "c"},
+        "spec": {
+            "replicas": 0,
+            **({"serviceName": "c"} if kind == "StatefulSet" else {}),
+            "selector": {"app": "c"} if kind == "ReplicationController" else {"matchLabels": {"app": "c"}},
+            "template": {"metadata": {"labels": {"app": "c"}}, "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "none"}]}},
+        },
+    }
+    for kind in ("Deployment", "ReplicaSet", "ReplicationController", "StatefulSet")
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_the_subresource_scale(client: Client, namespace: str, kind: str) -> None:
+    """It has the version of its object, names its pods, leaves out a 0, and changes nothing but the number."""
+    made = client.request("POST", BUILTIN[kind].path(namespace), body=SCALED[kind])
+    path = BUILTIN[kind].path(namespace, "c", "scale")
+    found = client.request("GET", path)
+    assert (found["kind"], found["spec"], found["status"]["replicas"], found["status"]["selector"]) == ("Scale", {}, 0, "app=c")
+    assert found["metadata"]["uid"] == made["metadata"]["uid"]
+    options: Object = {"content_type": "application/merge-patch+json"}
+    dry = client.request("PATCH", path, query={"dryRun": "All"}, body={"spec": {"replicas": 1}}, **options)
+    assert (dry["kind"], dry["spec"], client.request("GET", path)["spec"]) == ("Scale", {"replicas": 1}, {})
+    scaled = client.request("PATCH", path, body={"spec": {"replicas": 1}}, **options)
+    now = client.request("GET", BUILTIN[kind].path(namespace, "c"))
+    assert (scaled["spec"], now["spec"]) == ({"replicas": 1}, {**made["spec"], "replicas": 1})
+    assert now["metadata"]["generation"] == made["metadata"]["generation"] + 1
+    stale = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}, "spec": {"replicas": 2}}
+    assert refused(409, client, "PATCH", path, body=stale, **options).reason == "Conflict"
+    invalid = refused(422, client, "PATCH", path, body={"spec": {"replicas": -1}}, **options)
+    assert [(cause["reason"], cause["field"]) for cause in invalid.causes] == [("FieldValueInvalid", "spec.replicas")]
+    assert client.request("PATCH", path, body={"spec": {"replicas": 0}}, **options)["spec"] == {}
+
+
+def test_no_subresource_scale(client: Client, namespace: str) -> None:
+    apply(client, namespace, config_map())
+    options: Object = {"body": {"spec": {"replicas": 1}}, "content_type": "application/merge-patch+json"}
+    assert refused(404, client, "GET", MAPS.path(namespace, "c", "scale")).reason == "NotFound"
+    assert refused(404, client, "PATCH", BUILTIN["Deployment"].path(namespace, "none", "scale"), **options).message == 'deployments.apps "none" not found'
+
+
 @pytest.mark.parametrize(("method", "name"), [("POST", "c"), ("PATCH", None)])
 def test_methods_that_do_not_fit_are_not_allowed(client: Client, namespace: str, method: str, name: str | None) -> None:
     error = refused(405, client, method, MAPS.path(namespace, name), body=config_map(), content_type="application/merge-patch+json")
@@ -555,18 +600,23 @@ def test_budgets_hold_evictions_back(client: Client, namespace: str, running: st
     sorted(
         {
             "ConfigMap",
+            "ControllerRevision",
             "CronJob",
             "CustomResourceDefinition",
             "DaemonSet",
             "Deployment",
             "Event",
+            "HorizontalPodAutoscaler",
             "Job",
             "Lease",
             "Namespace",
             "Node",
+            "PersistentVolume",
             "Pod",
             "ReplicaSet",
+            "ReplicationController",
             "Secret",
+            "StatefulSet",
         }
     ),
 )

@@ -30,6 +30,8 @@ NOT_READY = {
 }
 
 # object, ok, failed, words
+QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+
 TABLE: list[tuple[str, Object, bool, bool, str]] = [
     ("node ready", thing("Node", having(Ready="True")), True, False, "Ready=True"),
     (
@@ -92,6 +94,27 @@ TABLE: list[tuple[str, Object, bool, bool, str]] = [
         False,
         True,
         "Progressing=False (ProgressDeadlineExceeded)",
+    ),
+    (
+        "deployment that a quota stops",
+        thing("Deployment", {"observedGeneration": 1, "updatedReplicas": 1, "conditions": [QUOTA]}),
+        False,
+        True,
+        "1 of 1 updated, 0 available, ReplicaFailure (FailedCreate: exceeded quota)",
+    ),
+    (
+        "replica set that a quota stops",
+        thing("ReplicaSet", {"observedGeneration": 1, "conditions": [QUOTA]}),
+        False,
+        True,
+        "0 of 1 ready, ReplicaFailure (FailedCreate: exceeded quota)",
+    ),
+    (
+        "replica set that a quota stopped",
+        thing("ReplicaSet", {"observedGeneration": 1, "readyReplicas": 1, "conditions": [QUOTA]}),
+        True,
+        False,
+        "1 of 1 ready",
     ),
     (
         "stateful set",

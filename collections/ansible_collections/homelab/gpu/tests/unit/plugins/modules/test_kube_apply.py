@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._apply import label_selector
+from ansible_collections.homelab.gpu.plugins.module_utils._workloads import label_selector
 from ansible_collections.homelab.gpu.tests.unit.fake_api import ApiFailure, FakeApi, Fault
 
 Object = dict[str, t.Any]

@@ -22,6 +22,11 @@ LABEL = {"name": "a", "labels": {"x": "y"}}
 TAINT = {"key": "x", "effect": "NoSchedule"}
 
 
+def workload(kind: str = "Deployment", **entry: t.Any) -> Object:
+    """For kube_rollout, and with replicas for kube_scale."""
+    return {"workloads": [{"kind": kind, "name": "a", **entry}]}
+
+
 def node(**settings: t.Any) -> Object:
     return {"nodes": [{"name": "a", **settings}]}
 
@@ -233,6 +238,45 @@ TABLE: list[tuple[str, Object, list[str]]] = [
     ("kube_node", node(taints=[{**TAINT, "value": "y", "state": "absent"}]), ["nodes[0].taints[0].value", "leave value out"]),
     ("kube_node", node(taints=[{**TAINT, "value": "a b"}]), ["nodes[0].taints[0].value: 'a b' is not a valid value"]),
     ("kube_node", node(unschedulable="perhaps"), ["unschedulable", "perhaps"]),
+    # kube_scale
+    ("kube_scale", {}, ["missing required arguments: workloads"]),
+    ("kube_scale", {"workloads": []}, ["workloads is empty; name at least one workload"]),
+    ("kube_scale", workload(), ["missing required arguments: replicas found in workloads"]),
+    ("kube_scale", workload(replicas="many"), ["replicas", "many"]),
+    ("kube_scale", workload(replicas=-1), ["workloads[0].replicas is -1; it cannot be less than 0"]),
+    ("kube_scale", workload(replicas=1, current_replicas=-2), ["workloads[0].current_replicas is -2; it cannot be less than 0"]),
+    ("kube_scale", workload(replicas=1, resource_version=""), ["workloads[0].resource_version is empty", "or leave it out"]),
+    ("kube_scale", workload(replicas=1, kind="deployments"), ["workloads[0].kind is 'deployments'; write it as Deployment"]),
+    ("kube_scale", workload(replicas=1, kind="DaemonSet"), ["workloads[0].kind is DaemonSet, which has no number of replicas", "label nodes by kube_node"]),
+    ("kube_scale", workload(replicas=1, kind="Job"), ["workloads[0].kind is Job", "set its spec.parallelism by kube_apply"]),
+    ("kube_scale", workload(replicas=1, kind="Pod"), ["workloads[0].kind is Pod", "give one of Deployment, ReplicaSet"]),
+    ("kube_scale", workload(replicas=1, name="deployment/a"), ["workloads[0].name is 'deployment/a'; give the name of one object"]),
+    ("kube_scale", workload(replicas=1, namespace=""), ["workloads[0].namespace is empty; give a namespace, or leave it out for default"]),
+    ("kube_scale", {**workload(replicas=1), "namespace": ""}, ["namespace is empty; give a namespace, or leave it out for default"]),
+    ("kube_scale", {**workload(replicas=1), "timeout_seconds": 0}, ["timeout_seconds is 0; it cannot be less than 1"]),
+    ("kube_scale", {**workload(replicas=1), "replicas": 2}, ["Unsupported parameters", "replicas"]),
+    (
+        "kube_scale",
+        {"workloads": [{"kind": "Deployment", "name": "a", "replicas": number, "namespace": name} for number, name in ((1, None), (2, "default"))]},
+        ["workloads[1]: Deployment default/a is listed twice, also by workloads[0]; keep one of them"],
+    ),
+    # kube_rollout
+    ("kube_rollout", {}, ["missing required arguments: workloads"]),
+    ("kube_rollout", {"workloads": []}, ["workloads is empty; name at least one workload"]),
+    ("kube_rollout", {"workloads": ["deployment/a"]}, ["Elements value for option 'workloads'", "unable to convert to dict"]),
+    ("kube_rollout", workload(kind=""), ["workloads[0].kind is empty; give a kind"]),
+    ("kube_rollout", workload(kind="statefulset"), ["workloads[0].kind is 'statefulset'; write it as StatefulSet"]),
+    ("kube_rollout", workload(kind="ReplicaSet"), ["workloads[0].kind is ReplicaSet, which has no rollouts; give one of Deployment, StatefulSet, DaemonSet"]),
+    ("kube_rollout", workload(name=""), ["workloads[0].name is ''; give the name of one object"]),
+    ("kube_rollout", {**workload(), "state": "restart"}, ["value of state must be one of: complete, restarted, undone, paused, resumed", "restart"]),
+    ("kube_rollout", workload(to_revision=1), ["workloads[0].to_revision is for state=undone, not for state=complete; leave it out"]),
+    ("kube_rollout", {**workload(to_revision=0), "state": "undone"}, ["workloads[0].to_revision is 0; revisions count from 1, leave it out"]),
+    ("kube_rollout", {**workload(to_revision="last"), "state": "undone"}, ["to_revision", "last"]),
+    ("kube_rollout", {**workload("StatefulSet"), "state": "paused"}, ["state=paused is for Deployments", "set spec.updateStrategy.rollingUpdate.partition"]),
+    ("kube_rollout", {**workload("DaemonSet"), "state": "resumed"}, ["workloads[0].kind is DaemonSet, and state=resumed is for Deployments"]),
+    ("kube_rollout", {**workload(), "trigger": "a"}, ["trigger is for state=restarted, not for state=complete; leave it out"]),
+    ("kube_rollout", {**workload(), "trigger": "", "state": "restarted"}, ["trigger is empty, so it would never change; give a text that changes"]),
+    ("kube_rollout", {**workload(), "timeout_seconds": -1}, ["timeout_seconds is -1; it cannot be less than 1"]),
     # kube_apply
     ("kube_apply", {}, ["there is nothing to apply: definitions, src and template hold no object"]),
     ("kube_apply", {"definitions": ["text"]}, ["definitions[0], document 1 is a str, not a mapping with apiVersion, kind and metadata"]),
@@ -306,6 +350,11 @@ def test_bad_input(
         ("kube_apply", {"definitions": [{**MAP, "apiVersion": "none.example.com/v1"}]}, ["does not serve kind ConfigMap of none.example.com/v1"]),
         ("kube_info", {"kind": "Pod", "label_selectors": ["a b"]}, ["400 BadRequest", "unable to parse requirement"]),
         ("kube_info", {"kind": "Pod", "field_selectors": ["spec.none=a"]}, ["400 BadRequest", "field label not supported: spec.none"]),
+        ("kube_scale", workload(replicas=1), ["there is no Deployment default/a. Nothing was changed. Correct workloads or namespace."]),
+        ("kube_scale", {**workload(replicas=1), "cluster_uid": "another"}, ["wrong cluster", "Nothing was changed"]),
+        ("kube_scale", workload(replicas=1, kind="Gadget"), ["does not serve kind Gadget; check kind and api_version"]),
+        ("kube_rollout", {**workload(), "state": "restarted"}, ["there is no Deployment default/a. Nothing was changed. Correct workloads or namespace."]),
+        ("kube_rollout", {**workload(), "cluster_uid": "another"}, ["wrong cluster", "Nothing was changed"]),
         ("kube_wait", {"kind": "Pod", "label_selectors": ["a b"]}, ["400 BadRequest", "unable to parse requirement"]),
         ("kube_wait", {"kind": "Pod", "cluster_uid": "another"}, ["wrong cluster", "cluster_uid asks for another"]),
         ("kube_ping", {"cluster_uid": "another"}, ["wrong cluster", "cluster_uid asks for another"]),

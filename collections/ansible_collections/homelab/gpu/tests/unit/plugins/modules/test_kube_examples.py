@@ -19,7 +19,18 @@ from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
 
-MODULES = ("kube_apply", "kube_drain", "kube_events", "kube_exec", "kube_info", "kube_logs", "kube_node", "kube_wait")
+MODULES = (
+    "kube_apply",
+    "kube_drain",
+    "kube_events",
+    "kube_exec",
+    "kube_info",
+    "kube_logs",
+    "kube_node",
+    "kube_rollout",
+    "kube_scale",
+    "kube_wait",
+)
 
 
 def examples() -> t.Iterator[t.Any]:
@@ -38,8 +49,8 @@ def succeed(session: fake_exec.Session) -> None:
     session.end(fake_exec.exit_status(0))
 
 
-@pytest.mark.parametrize(("name", "options"), list(examples()))
-def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: str, options: Object) -> None:
+@pytest.mark.parametrize(("module_name", "options"), list(examples()))
+def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, module_name: str, options: Object) -> None:
     for node in ("k3s-server", "k3s-worker", "k3s-gpu-worker"):
         status = {
             "conditions": [{"type": "Ready", "status": "True"}],
@@ -58,10 +69,27 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
         status = {"containerStatuses": [{"name": container, **runs}]}
         api.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": container}]}, "status": status})
         api.log(f"{pod}-2", "model loaded in 12.4 s")
-    rolled_out = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "conditions": [progressing]}
-    for namespace, deployment in (("kube-system", "coredns"), ("models", "new-model")):
-        obj = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": deployment, "namespace": namespace}, "status": rolled_out}
-        api.put({**obj, "spec": {"selector": {"matchLabels": {"app": deployment}}}})
+    for namespace, kind, name in (
+        ("kube-system", "Deployment", "coredns"),
+        ("models", "Deployment", "new-model"),
+        ("models", "Deployment", "old-model"),
+        ("models", "StatefulSet", "queue"),
+    ):
+        metadata = {"name": name, "namespace": namespace}
+        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": name, "image": "second"}]}}
+        spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
+        made = api.put({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec, "status": {"conditions": [progressing]}})
+        owner = {"kind": kind, "name": name, "uid": made["metadata"]["uid"], "controller": True}
+        old = {**metadata, "labels": {"app": name}, "annotations": {"deployment.kubernetes.io/revision": "1"}, "ownerReferences": [owner]}
+        api.put({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": old, "spec": {"replicas": 0, "template": {"spec": {}}}})
+    api.settle()
+
+    def act(_path: str) -> None:
+        api.settle()
+        if api.find("Deployment", "new-model")["spec"]["replicas"] == 0:
+            api.drop("Pod", "new-model-1")
+
+    api.on_watch = act
     claim = {"metadata": {"name": "weights", "namespace": "models"}, "spec": {"volumeName": "pv-1"}, "status": {"phase": "Bound"}}
     api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
     api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}})
@@ -73,8 +101,7 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
     manifests.mkdir()
     (manifests / "settings.yml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")
 
-    template = tmp_path / "models.yml.j2"
-    template.write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: rendered, labels: {app.kubernetes.io/part-of: models}}}")
+    (tmp_path / "models.yml.j2").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: rendered, labels: {app.kubernetes.io/part-of: models}}}")
 
     arguments = yaml.safe_load(yaml.safe_dump(options).replace("{{ playbook_dir }}", str(tmp_path)))
     assert arguments.pop("kubeconfig") == "~/.kube/lab"
@@ -83,5 +110,5 @@ def test_example(api: FakeApi, run_module: Run, tmp_path: pathlib.Path, name: st
     if "template" in arguments:
         # What the action of this name does before the module gets it
         arguments["template"] = [{"path": path, "content": pathlib.Path(path).read_text()} for path in arguments["template"]]
-    result = run_module(name, **arguments, kubeconfig=api.kubeconfig())
+    result = run_module(module_name, **arguments, kubeconfig=api.kubeconfig())
     assert not result.get("failed"), result["msg"]

@@ -25,6 +25,7 @@ Play = t.Callable[..., "Done"]
 COLLECTIONS = next(parent.parent for parent in Path(fake_api.__file__).parents if parent.name == "ansible_collections")
 # In the name of every module that is packed and sent to its host
 PACKED = "AnsiballZ_kube_"
+WEB = {"kind": "Deployment", "name": "web"}
 MAP: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
 
 
@@ -103,6 +104,12 @@ def fill(api: FakeApi) -> None:
     for name in ("a", "b"):
         status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": "2"}}
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status})
+    metadata = {"name": "web"}
+    api.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {"accessModes": ["ReadWriteOnce"]}})
+    template = {"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "web"}}]}}
+    selector = {"matchLabels": {"app": "web"}}
+    api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 1, "selector": selector, "template": template}})
+    api.settle()
 
     running = [{"name": "app", "state": {"running": {}}}]
     pod = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "app"}]}, "status": {"containerStatuses": running}}
@@ -145,10 +152,15 @@ ALL: list[Object] = [
     {"homelab.gpu.kube_logs": {"name": "none"}},
     {"homelab.gpu.kube_events": {"types": ["Normal"]}},
     {"homelab.gpu.kube_events": {"name": "p"}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB]}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "undone"}},
+    {"homelab.gpu.kube_rollout": {"workloads": [WEB], "state": "paused"}},
+    {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "replicas": "2"}], "wait": False}},
+    {"homelab.gpu.kube_scale": {"workloads": [{**WEB, "name": "none", "replicas": 2}]}},
 ]
-CHANGES = (5, 7)
+CHANGES = (5, 7, 24, 25)
 RUNS = (13, 14)
-FAILURES = (4, 6, 8, 9, 10, 11, 14, 15, 19, 21)
+FAILURES = (4, 6, 8, 9, 10, 11, 14, 15, 19, 21, 23, 26)
 
 
 def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, other_python: str) -> None:
@@ -165,7 +177,8 @@ def test_both_ways_give_the_same(api: FakeApi, play: Play, kubeconfig: str, othe
     for task, one, other in zip(tasks, here.results, there.results):
         assert plain(one) == plain(other), task
     # What was changed in check mode was not changed, for it could be changed again
-    assert [index for index, result in enumerate(here.results) if result["changed"]] == [0, 1, *(len(dry) + index for index in (*CHANGES, *RUNS))]
+    changed = sorted(len(dry) + index for index in (*CHANGES, *RUNS))
+    assert [index for index, result in enumerate(here.results) if result["changed"]] == [*range(len(dry)), *changed]
     assert [bool(result.get("failed")) for result in here.results[len(dry) :]] == [index in FAILURES for index in range(len(ALL))]
     # With -vvv, how each was called
     assert here.output.count('"validate_certs": false') == there.output.count('"validate_certs": false') > 0
