@@ -97,7 +97,8 @@ def run_here(session: Session) -> None:
     except OSError:
         session.end(internal_error(f'exec: "{session.argv[0]}": executable file not found in $PATH'))
         return
-    written: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+    # A command may write for ever, and its client read slowly
+    written: queue.Queue[tuple[int, bytes]] = queue.Queue(maxsize=16)
     readers = [
         threading.Thread(target=_drain, args=(stream, channel, written), daemon=True)
         for stream, channel in ((process.stdout, STDOUT), (process.stderr, STDERR))
@@ -105,13 +106,20 @@ def run_here(session: Session) -> None:
     for thread in (*readers, threading.Thread(target=_feed, args=(session, process.stdin), daemon=True)):
         thread.start()
     open_streams = len(readers)
+    client_is_gone = False
     while open_streams:
         channel, data = written.get()
-        if data:
-            session.write(channel, data)
-        else:
+        if not data:
             open_streams -= 1
-    session.end(exit_status(process.wait()))
+        elif not client_is_gone:
+            try:
+                session.write(channel, data)
+            except OSError:
+                client_is_gone = True
+                process.kill()
+    code = process.wait()
+    if not client_is_gone:
+        session.end(exit_status(code))
 
 
 def _feed(session: Session, stream: t.Any) -> None:
@@ -123,7 +131,7 @@ def _feed(session: Session, stream: t.Any) -> None:
         stream.close()
 
 
-def _drain(stream: t.Any, channel: int, written: queue.SimpleQueue[tuple[int, bytes]]) -> None:
+def _drain(stream: t.Any, channel: int, written: queue.Queue[tuple[int, bytes]]) -> None:
     with stream:
         while data := stream.read1(32768):
             written.put((channel, data))
