@@ -177,7 +177,7 @@ def hold_nodes(
     if missing:
         known = ", ".join(sorted(nodes)) or ", ".join(sorted(node["metadata"]["name"] for node in client.list_all(resource).items))
         raise KubeError(
-            f"no node named {', '.join(missing)} in the cluster; it has {known or 'none'}. Wait for it to register, or correct nodes.", missing=missing
+            f"no node named {', '.join(missing)} in the cluster; it has {known or 'none'}. Wait for it to register, or correct the name.", missing=missing
         )
     for wish in wishes:
         yield _hold(client, nodes[wish["name"]], wish, dry_run, sleep)

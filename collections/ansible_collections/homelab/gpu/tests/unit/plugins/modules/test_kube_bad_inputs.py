@@ -346,7 +346,7 @@ def test_bad_input(
     [
         ("kube_apply", {"definitions": [MAP], "cluster_uid": "another"}, ["wrong cluster", "cluster_uid asks for another", "Nothing was changed"]),
         ("kube_node", {**node(labels={"x": "y"}), "cluster_uid": "another"}, ["wrong cluster", "cluster_uid asks for another"]),
-        ("kube_node", node(labels={"x": "y"}), ["no node named a in the cluster", "correct nodes"]),
+        ("kube_node", node(labels={"x": "y"}), ["no node named a in the cluster", "correct the name"]),
         ("kube_apply", {"definitions": [{**MAP, "apiVersion": "none.example.com/v1"}]}, ["does not serve kind ConfigMap of none.example.com/v1"]),
         ("kube_info", {"kind": "Pod", "label_selectors": ["a b"]}, ["400 BadRequest", "unable to parse requirement"]),
         ("kube_info", {"kind": "Pod", "field_selectors": ["spec.none=a"]}, ["400 BadRequest", "field label not supported: spec.none"]),

@@ -145,7 +145,7 @@ def test_endless_conflicts_are_an_error(api: FakeApi, run_module: Run) -> None:
 def test_a_missing_node_is_named_and_nothing_is_changed(api: FakeApi, run_module: Run) -> None:
     result = run_module("kube_node", nodes=[{"name": "a", "labels": {"x": "y"}}, {"name": "c", "labels": {"x": "y"}}])
     assert result["failed"] is True
-    assert result["msg"] == "no node named c in the cluster; it has a, b. Wait for it to register, or correct nodes."
+    assert result["msg"] == "no node named c in the cluster; it has a, b. Wait for it to register, or correct the name."
     assert result["missing"] == ["c"]
     assert api.count("PATCH") == 0
 
