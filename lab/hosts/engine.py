@@ -89,14 +89,15 @@ class Report:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, quiet: bool = False) -> Iterator[None]:
     """One at a time; the folder itself carries the lock, so nothing is left behind."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another run on {folder}", file=sys.stderr, flush=True)
+            if not quiet:
+                print(f"waiting for another run on {folder}", file=sys.stderr, flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -421,6 +422,12 @@ def lab_json(lab: Lab, record: Mapping[str, Any], distribution: str, artifacts_l
 # --- commands -------------------------------------------------------------------------------------------------------------
 
 
+def start_host(lab: Lab, host: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """One host of all labs at a time: netavark looks for its common firewall chains and makes those it misses, without a lock of its own."""
+    with locked(lab.run_root, quiet=True):
+        return own.podman(lab, "start", host, check=check)
+
+
 def describe(hosts: Mapping[str, str], states: Mapping[str, HostState]) -> dict[str, str]:
     return {name: f"{states[name].state} {address}" if name in states else "absent" for name, address in hosts.items()}
 
@@ -460,7 +467,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
 
     def create(host: str) -> None:
         own.podman(lab, *create_arguments(lab, host, record["network"], addresses[host], image.reference))
-        own.podman(lab, "start", host)
+        start_host(lab, host)
 
     def bring_up(host: str) -> str | None:
         action = None
@@ -471,7 +478,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
             own.podman(lab, "unpause", host)
             action = f"continue {host}"
         elif states[host].state != "running":
-            started = own.podman(lab, "start", host, check=False)
+            started = start_host(lab, host, check=False)
             action = f"start {host}"
             if started.returncode != 0:
                 # podman lost track of it, as when its monitor was killed
@@ -635,7 +642,10 @@ def power(lab: Lab, host: str, action: str, check: bool) -> Report:
         with report.timed(step):
             if step in ("stop", "kill"):
                 close_connections(lab, address)
-            own.podman(lab, *(["kill", "--signal=KILL"] if step == "kill" else [step]), host)
+            if step == "start":
+                start_host(lab, host)
+            else:
+                own.podman(lab, *(["kill", "--signal=KILL"] if step == "kill" else [step]), host)
             if step in ("stop", "kill"):
                 # What podman's monitor does in the background otherwise; a start in between would fail
                 own.podman(lab, "wait", "--condition=stopped", "--condition=exited", host)

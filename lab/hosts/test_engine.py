@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,25 @@ def test_last_lab_sets_the_machine_back(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert setting.read_text().strip() == expected
     assert not lab.run_root.exists()
+
+
+def test_hosts_of_all_labs_are_started_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab("0123abcd", None, state_root=tmp_path / "state", run_root=tmp_path / "run")
+    lab.run_root.mkdir()
+    calls = []
+
+    def podman(lab: Lab, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        other_lab = os.open(lab.run_root, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other_lab, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other_lab)
+        calls.append((*arguments, check))
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    monkeypatch.setattr(engine.own, "podman", podman)
+    engine.in_parallel(lambda host: engine.start_host(lab, host), ["one", "two"])
+    engine.start_host(lab, "three", check=False)
+
+    assert sorted(calls) == [("start", "one", True), ("start", "three", False), ("start", "two", True)]
