@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from conftest import Shell
 
 PROJECT = Path(__file__).resolve().parents[2]
+# An image with a shell that every node of the lab has: commands are run in it
+IMAGE = "localhost/homelab-lab/tools:1"
 TABLE = "collections/ansible_collections/homelab/gpu/tests/unit/test_fake_api.py"
 
 
 def test_real_cluster_has_the_behaviours_of_the_fake(shell: Shell) -> None:
     kubeconfig = PROJECT / ".lab" / "kubeconfig"
     assert kubeconfig.exists(), "there is no cluster: this runs after the scenario that makes one"
-    assert shell.stream("pytest", "--quiet", TABLE, HOMELAB_GPU_TEST_KUBECONFIG=str(kubeconfig)) == 0
+    assert shell.stream("pytest", "--quiet", TABLE, HOMELAB_GPU_TEST_KUBECONFIG=str(kubeconfig), HOMELAB_GPU_TEST_IMAGE=IMAGE) == 0
