@@ -25,7 +25,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._wait import Clock, Se
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 
-__all__ = ["Drain", "Forecast", "Plan", "Rules", "decide", "forecast", "refuse", "selects"]
+__all__ = ["Drain", "Forecast", "Plan", "Rules", "decide", "due", "forecast", "refuse", "selects"]
 
 Object = dict[str, t.Any]
 
@@ -150,12 +150,7 @@ def forecast(plans: t.Iterable[Plan], budgets: t.Sequence[Object]) -> list[Forec
     for plan in plans:
         if plan.action != "evict" or (plan.pod.get("status") or {}).get("phase") in (*_FINISHED, "Pending"):
             continue
-        metadata = plan.pod["metadata"]
-        matching = [
-            budget
-            for budget in budgets
-            if budget["metadata"]["namespace"] == plan.namespace and selects((budget.get("spec") or {}).get("selector"), metadata.get("labels") or {})
-        ]
+        matching = _budgets_of(plan, budgets)
         names = tuple(budget["metadata"]["name"] for budget in matching)
         if len(matching) > 1:
             blocked.append(Forecast(plan, names, f"more than one budget selects it ({', '.join(names)}), so the API server refuses to evict it at all"))
@@ -166,6 +161,11 @@ def forecast(plans: t.Iterable[Plan], budgets: t.Sequence[Object]) -> list[Forec
         elif matching:
             allowed[_budget_key(matching[0])] -= 1
     return blocked
+
+
+def _budgets_of(plan: Plan, budgets: t.Iterable[Object]) -> list[Object]:
+    labels = plan.pod["metadata"].get("labels") or {}
+    return [budget for budget in budgets if budget["metadata"]["namespace"] == plan.namespace and selects((budget.get("spec") or {}).get("selector"), labels)]
 
 
 def _budget_key(budget: Object) -> tuple[str, str]:
@@ -217,12 +217,29 @@ class _Leaving:
     """When to send the next request; None while one is under way or was accepted."""
     state: str
     """Empty, accepted or gone."""
+    budget: tuple[str, str] | None = None
+    """Namespace and name of the one that counts the pod, as far as it is known."""
     blocker: dict[str, str] | None = None
     attempts: int = 0
     requested_at: float | None = None
     gone_at: float | None = None
     error: str = ""
     under_way: bool = False
+
+
+def due(all_leaving: t.Collection[_Leaving], now: float) -> list[_Leaving]:
+    """
+    Whose request is to be sent now. Pods of one budget go one after the other: the API server counts each of them off the same object,
+    and lets a request that meets another one there wait for half a second.
+    """
+    found = []
+    taken = {leaving.budget for leaving in all_leaving if leaving.under_way}
+    for leaving in all_leaving:
+        if leaving.next_try is None or leaving.next_try > now or (leaving.budget is not None and leaving.budget in taken):
+            continue
+        found.append(leaving)
+        taken.add(leaving.budget)
+    return found
 
 
 class Drain:
@@ -302,17 +319,35 @@ class Drain:
         source = self._watch(self._pods, "pods")
         try:
             self._start_thread(source)
+            self._find_budgets()
             # An answer may come after the pod is gone, and tells whether it went because of us
             while any(leaving.state != "gone" or leaving.under_way for leaving in self._leaving.values()):
                 self._check_deadline()
-                self._send_due()
-                tries = [leaving.next_try for leaving in self._leaving.values() if leaving.next_try is not None]
+                now = self._clock()
+                self._send_due(now)
+                # What is due by now waits for the answer to another one
+                tries = [leaving.next_try for leaving in self._leaving.values() if leaving.next_try is not None and leaving.next_try > now]
                 self._take(self._next(min([self._deadline, *tries])))
         finally:
             for watch in self._sources:
                 watch.close()
             for _thread in range(self._threads):
                 self._jobs.put(None)
+
+    def _find_budgets(self) -> None:
+        evicted = [leaving for leaving in self._leaving.values() if leaving.plan.action == "evict"]
+        if len(evicted) < 2:
+            return
+        # Only to be quick: who may not see them learns of them by the API server's refusals
+        with contextlib.suppress(KubeError):
+            budgets = self._client.list_all(BUILTIN["PodDisruptionBudget"], timeout=self._longest_request(), retry=False).items
+            for leaving in evicted:
+                matching = _budgets_of(leaving.plan, budgets)
+                if matching:
+                    leaving.budget = _budget_key(matching[0])
+
+    def _longest_request(self) -> float:
+        return max(min(self._deadline - self._clock(), _LONGEST_REQUEST), 0.5)
 
     def _watch(self, selection: Selection, name: str) -> Source:
         source = Source(self._client, selection, None, lambda kind, payload: self._news.put((f"{name} {kind}", payload)), self._deadline, self._clock)
@@ -381,16 +416,14 @@ class Drain:
             for leaving in held[: int((budget.get("status") or {}).get("disruptionsAllowed") or 0)]:
                 leaving.next_try = now
 
-    def _send_due(self) -> None:
-        now = self._clock()
-        for leaving in self._leaving.values():
-            if leaving.next_try is not None and leaving.next_try <= now:
-                leaving.next_try, leaving.under_way = None, True
-                leaving.attempts += 1
-                if self._threads < min(_THREADS, len(self._leaving)):
-                    self._threads += 1
-                    threading.Thread(target=self._work, daemon=True, name="kube-evict").start()
-                self._jobs.put(leaving)
+    def _send_due(self, now: float) -> None:
+        for leaving in due(self._leaving.values(), now):
+            leaving.next_try, leaving.under_way = None, True
+            leaving.attempts += 1
+            if self._threads < min(_THREADS, len(self._leaving)):
+                self._threads += 1
+                threading.Thread(target=self._work, daemon=True, name="kube-evict").start()
+            self._jobs.put(leaving)
 
     def _work(self) -> None:
         while True:
@@ -407,7 +440,7 @@ class Drain:
         options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": plan.uid}}
         if self._grace is not None:
             options["gracePeriodSeconds"] = self._grace
-        timeout = max(min(self._deadline - self._clock(), _LONGEST_REQUEST), 0.5)
+        timeout = self._longest_request()
         if plan.action == "delete":
             self._client.request("DELETE", BUILTIN["Pod"].path(plan.namespace, plan.name), body=options, timeout=timeout, retry=False)
             return
@@ -453,6 +486,7 @@ class Drain:
         blocker = {"namespace": leaving.plan.namespace, "pod": leaving.plan.name, "budget": match["name"] if match else "", "message": told}
         if leaving.blocker != blocker:
             leaving.blocker = blocker
+            leaving.budget = (leaving.plan.namespace, blocker["budget"]) if blocker["budget"] else leaving.budget
             self._tell(f"{leaving.plan.label}: blocked: {told}")
         leaving.next_try = self._clock() + (error.retry_after or _BLOCKED_PAUSE)
         if not self._watches_budgets:

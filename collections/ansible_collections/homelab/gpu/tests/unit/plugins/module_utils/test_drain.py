@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._drain import Plan, Rules, decide, forecast, refuse, requested, selects
+from ansible_collections.homelab.gpu.plugins.module_utils._drain import Plan, Rules, _Leaving, decide, due, forecast, refuse, requested, selects
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 
 Object = dict[str, t.Any]
@@ -150,3 +150,22 @@ def test_forecast(plans: list[Plan], budgets: list[Object], blocked: list[str]) 
 )
 def test_selectors(selector: Object | None, matches: bool) -> None:
     assert selects(selector, {"app": "web"}) is matches
+
+
+ONE, TWO = ("models", "one"), ("models", "two")
+
+
+@pytest.mark.parametrize(
+    ("leaving", "sent"),
+    [
+        pytest.param([(None, 0.0, False), (None, 0.0, False)], [0, 1], id="without a budget all at once"),
+        pytest.param([(None, None, True), (None, 0.0, False)], [1], id="nothing is known of any budget"),
+        pytest.param([(ONE, 0.0, False), (ONE, 0.0, False), (TWO, 0.0, False), (TWO, 0.0, False)], [0, 2], id="one of each budget"),
+        pytest.param([(ONE, None, True), (ONE, 0.0, False), (TWO, 0.0, False)], [2], id="not while another one is under way"),
+        pytest.param([(ONE, None, False), (ONE, 0.0, False)], [1], id="next when the other one was answered"),
+        pytest.param([(ONE, 5.0, False), (ONE, 1.0, False), (ONE, 0.5, False)], [1], id="what has to wait holds nobody back"),
+    ],
+)
+def test_pods_of_one_budget_go_one_after_the_other(leaving: list[tuple[tuple[str, str] | None, float | None, bool]], sent: list[int]) -> None:
+    found = [_Leaving(web(str(at)), {}, next_try, "", budget=counted, under_way=under_way) for at, (counted, next_try, under_way) in enumerate(leaving)]
+    assert [int(one.plan.name) for one in due(found, 1.0)] == sent
