@@ -64,8 +64,8 @@ class Contest:
     def run(self, play: Path) -> Run:
         return ansible_playbook(str(play), settings=self._settings(), quiet=True)
 
-    def start(self, play: Path) -> subprocess.Popen[str]:
-        return self._start(["ansible-playbook", str(play)], environment(self._settings()))
+    def start(self, play: Path, *, verbosity: int = 0) -> subprocess.Popen[str]:
+        return self._start(["ansible-playbook", str(play)], environment({**self._settings(), "ANSIBLE_VERBOSITY": str(verbosity)}))
 
     def kubectl(self, *arguments: str, kubeconfig: Path | None = None, text: str | None = None) -> str:
         done = subprocess.run(self._kubectl_command(arguments, kubeconfig), input=text, capture_output=True, text=True, check=False)

@@ -228,11 +228,14 @@ def cluster_drain(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str
         promises.append(judged(share <= 0.9, f"a drain of {size} pods takes, beyond an empty play, at most 0.9 of `kubectl drain`: {share:.2f}"))
         for what, name in ways:
             rows.append((size, what, f"{median(seconds[name]):.2f}", spread(seconds[name]), ratio(median(seconds[name]), median(seconds["ours"]))))
-    longest, opens = max(after["ours"]), budget["opens_seconds"]
+    longest, opens, kubelet = max(after["ours"]), budget["opens_seconds"], budget["kubelet_seconds"]
     promises.append(judged(longest <= 1.5, f"a drain that a budget blocks for {opens:.0f} s ends at most 1.5 s after it opened: {longest:.2f} s (longest)"))
     left = "cordoned" if peer["cordoned"] else "schedulable"
     blocked = [
-        ("`kube_drain`", f"ends {median(after['ours']):.2f} s after it opened (median of {len(after['ours'])})"),
+        (
+            "`kube_drain`",
+            f"ends {median(after['ours']):.2f} s after it opened (median; {spread(after['ours'])}), of which the kubelet needs {median(kubelet):.2f} s ({spread(kubelet)})",
+        ),
         ("`kubectl drain`", f"ends {median(after['kubectl']):.2f} s after it opened; it asks again every 5 s"),
         ("`kubernetes.core.k8s_drain`", f"fails after {peer['seconds']:.1f} s, the node left {left}: {peer['message']}"),
     ]
@@ -244,6 +247,7 @@ def cluster_drain(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str
             table(["pods", "drain", "s, median", "s", "of ours"], rows),
             f"A PodDisruptionBudget over {budget['pods']} pods, closed until {opens:.0f} s after the node was cordoned:",
             table(["drain", "what happens"], blocked),
+            "Kubelets look once a second whether a pod's containers have ended. The rounds open the budget at moments spread evenly over such a second.",
         ]
     )
 

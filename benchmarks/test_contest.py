@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks import cluster_apply, cluster_drain, cluster_wait, contest, measured_lab, peers
+from benchmarks.measured_lab import BenchmarkError
 
 
 @pytest.fixture
@@ -92,3 +93,10 @@ def test_peers_are_those_of_the_development_environment() -> None:
 def test_environment_is_made_anew_when_its_input_changes() -> None:
     keys = {peers.environment_key(*texts) for texts in (("a", "b", "c"), ("a2", "b", "c"), ("a", "b2", "c"), ("a", "b", "c2"))}
     assert len(keys) == 4
+
+
+def test_kubelets_share_of_a_drain() -> None:
+    output = 'changed: [localhost] => {"pods": [{"gone_at_seconds": 9.5, "requested_at_seconds": 8.25}, {"gone_at_seconds": 9.0, "requested_at_seconds": 8.0}]}'
+    assert cluster_drain.kubelet_seconds(output) == 1.5
+    with pytest.raises(BenchmarkError, match="no times of pods"):
+        cluster_drain.kubelet_seconds("ok: [localhost]")

@@ -156,7 +156,7 @@ def test_apply_tables() -> None:
 def drained(ours: list[float], after: list[float]) -> dict[str, Any]:
     seconds = {"empty": [0.6], "ours": ours, "kubectl": [5.0, 4.0, 6.0], "peer": [8.0]}
     peer = {"seconds": 2.31, "message": "Failed to delete pod a/b: disruption budget.", "cordoned": True}
-    budget = {"opens_seconds": 8.0, "pods": 3, "after_seconds": {"ours": after, "kubectl": [3.5]}, "peer": peer}
+    budget = {"opens_seconds": 8.0, "pods": 3, "after_seconds": {"ours": after, "kubectl": [3.5]}, "kubelet_seconds": [0.4], "peer": peer}
     return {**CONTEST, "sizes": {"15": seconds}, "budget": budget}
 
 

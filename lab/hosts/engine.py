@@ -411,6 +411,7 @@ def lab_json(lab: Lab, record: Mapping[str, Any], distribution: str, artifacts_l
                 "distribution": distribution,
                 "artifacts_lock": artifacts_lock,
                 "control_path": str(lab.run / "ssh"),
+                "cgroup_version": 2 if own.cgroup_v2() else 1,
                 "hosts": {name: {"address": address} for name, address in record["hosts"].items()},
             },
             indent=2,
