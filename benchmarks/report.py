@@ -234,7 +234,8 @@ def cluster_drain(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str
     blocked = [
         (
             "`kube_drain`",
-            f"ends {median(after['ours']):.2f} s after it opened (median; {spread(after['ours'])}), of which the kubelet needs {median(kubelet):.2f} s ({spread(kubelet)})",
+            f"ends {median(after['ours']):.2f} s after it opened (median; {spread(after['ours'])}), "
+            f"of which the kubelet needs {median(kubelet):.2f} s ({spread(kubelet)})",
         ),
         ("`kubectl drain`", f"ends {median(after['kubectl']):.2f} s after it opened; it asks again every 5 s"),
         ("`kubernetes.core.k8s_drain`", f"fails after {peer['seconds']:.1f} s, the node left {left}: {peer['message']}"),
