@@ -155,11 +155,11 @@ def _with_own_lists(cache: Path, name: str, log: Path, downloads: Path) -> bool:
     return run(["apt-get", *own, "update"], log) == 0 and run(["apt-get", *own, "download", name], log, directory=downloads) == 0
 
 
-def _links(command: Sequence[str], code: str) -> bool:
+def _links(command: Sequence[str], code: str, linking: Sequence[str] = ("-static",)) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch, "probe.c")
         source.write_text(code)
-        words = [command[0], "-static", "-o", str(source.with_suffix("")), str(source), *command[1:]]
+        words = [command[0], *linking, "-o", str(source.with_suffix("")), str(source), *command[1:]]
         try:
             return subprocess.run(words, capture_output=True, check=False).returncode == 0
         except OSError:
@@ -169,14 +169,28 @@ def _links(command: Sequence[str], code: str) -> bool:
 def find_c_compiler(cache: Path, log: Path) -> CCompiler:
     """The machine's C compiler if it can link statically, else Zig's from PyPI; with libseccomp if that can be had."""
     plain = "#include <stdlib.h>\nint main(void) { return 0; }\n"
-    for command in dict.fromkeys(filter(None, (os.environ.get("CC"), "gcc", "cc", "clang"))):
+    for command in _c_compilers():
         if _links([command], plain):
             return _with_seccomp(cache, command, log)
+    return CCompiler(_zig(cache, log, "musl"), seccomp=False)
+
+
+def find_dynamic_c_compiler(cache: Path, log: Path) -> str:
+    """The machine's C compiler, else Zig's from PyPI, for programs and libraries that use the C library of Debian."""
+    plain = "#include <dlfcn.h>\nint main(void) { return !dlopen(0, RTLD_NOW); }\n"
+    return next((command for command in _c_compilers() if _links([command], plain, linking=())), None) or _zig(cache, log, "gnu.2.31")
+
+
+def _c_compilers() -> Iterable[str]:
+    return dict.fromkeys(filter(None, (os.environ.get("CC"), "gcc", "cc", "clang")))
+
+
+def _zig(cache: Path, log: Path, c_library: str) -> str:
     zig = _from_pypi(cache / "zig" / ZIGLANG, f"ziglang=={ZIGLANG}", Path("ziglang/zig"), "install gcc and libc6-dev", log)
-    wrapper = zig.parent / "cc"
-    wrapper.write_text(f'#!/bin/sh\nexec "{zig}" cc -target {os.uname().machine}-linux-musl "$@"\n')
+    wrapper = zig.parent / f"cc-{c_library}"
+    wrapper.write_text(f'#!/bin/sh\nexec "{zig}" cc -target {os.uname().machine}-linux-{c_library} "$@"\n')
     wrapper.chmod(0o755)
-    return CCompiler(str(wrapper), seccomp=False)
+    return str(wrapper)
 
 
 def _with_seccomp(cache: Path, command: str, log: Path) -> CCompiler:

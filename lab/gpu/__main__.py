@@ -1,0 +1,104 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give a lab host mock GPUs, and let things happen to them.
+
+python3 -m lab.gpu install rtx-3060-12gb        the library, nvidia-smi and one GPU, on k3s-gpu-worker
+python3 -m lab.gpu lose                         it no longer answers, without a word
+python3 -m lab.gpu xid 79 --gpu 1               the driver reports an error of the second GPU
+python3 -m lab.gpu return                       all is well again
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from lab.distribution.build.toolchain import ToolError
+from lab.gpu import build
+from lab.gpu.state import INIT_ERRORS, PATH, PRODUCTS, State, StateError, of_products, parsed, rendered
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+HOST: Final = "k3s-gpu-worker"
+
+
+def on_host(host: str, command: str, given: bytes = b"") -> bytes:
+    podman = CHECKOUT / ".lab/podman"
+    if not podman.exists():
+        raise StateError("there is no lab of this checkout. Make one: make lab-up")
+    done = subprocess.run([str(podman), "exec", "--interactive", host, "sh", "-c", command], input=given, capture_output=True, check=False)
+    if done.returncode:
+        raise StateError(f"{host}: {done.stderr.decode(errors='replace').strip() or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
+def put(host: str, path: str, content: bytes, mode: str) -> None:
+    """In one step: whoever reads never sees half of it."""
+    folder = path.rpartition("/")[0]
+    on_host(host, f"mkdir -p {folder} && cat >{path}.new && chmod {mode} {path}.new && mv {path}.new {path}", content)
+
+
+def install(host: str, state: State) -> State:
+    made = build.build()
+    libraries = on_host(host, "dirname $(ldconfig -p | awk '$1 == \"libc.so.6\" {print $NF; exit}')").decode().strip()
+    put(host, f"{libraries}/libnvidia-ml.so.{state.driver}", (made / build.LIBRARY).read_bytes(), "0755")
+    put(host, "/usr/bin/nvidia-smi", (made / build.PROGRAM).read_bytes(), "0755")
+    on_host(host, "ldconfig")
+    return state
+
+
+CHANGES: Final[dict[str, Callable[[State, argparse.Namespace], State]]] = {
+    "lose": lambda state, options: state.changed(options.gpu, lost=True),
+    "remove": lambda state, options: state.changed(options.gpu, present=False),
+    "return": lambda state, _options: replace(state, init_error=0, hang=False, gpus=tuple(replace(gpu, present=True, lost=False) for gpu in state.gpus)),
+    "xid": lambda state, options: state.with_xid(options.gpu, options.number),
+    "hang": lambda state, _options: replace(state, hang=True),
+    "fail": lambda state, options: replace(state, init_error=INIT_ERRORS[options.error]),
+}
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m lab.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default=HOST, help=f"which host of the lab; {HOST} by default")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in {"install": "library, nvidia-smi and GPUs", "swap": "other GPUs in the place of those that are there"}.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("products", nargs="+", choices=sorted(PRODUCTS), metavar="PRODUCT", help=", ".join(PRODUCTS))
+    for name, text in {"lose": "a GPU no longer answers", "remove": "a GPU is no longer there"}.items():
+        commands.add_parser(name, help=text).add_argument("--gpu", type=int, default=0)
+    commands.add_parser("return", help="all GPUs are there and answer")
+    commands.add_parser("hang", help="whoever asks the driver hangs, until return")
+    command = commands.add_parser("xid", help="the driver reports an error of a GPU")
+    command.add_argument("number", type=int)
+    command.add_argument("--gpu", type=int, default=0)
+    commands.add_parser("fail", help="the library cannot be started").add_argument("error", choices=sorted(INIT_ERRORS))
+    commands.add_parser("show", help="what the state file says")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str]) -> int:
+    options = arguments(words)
+    try:
+        if options.command == "show":
+            sys.stdout.write(on_host(options.host, f"cat {PATH}").decode())
+            return 0
+        if options.command == "install":
+            state = install(options.host, of_products(options.products))
+        elif options.command == "swap":
+            state = of_products(options.products)
+        else:
+            state = CHANGES[options.command](parsed(on_host(options.host, f"cat {PATH}").decode()), options)
+        put(options.host, PATH, rendered(state).encode(), "0644")
+    except (StateError, build.BuildError, ToolError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
