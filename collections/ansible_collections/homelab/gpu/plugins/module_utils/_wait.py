@@ -193,13 +193,14 @@ class Tracker:
             else:
                 self._objects.pop(key, None)
                 verdict = Verdict(True, "gone, and made anew since")
-        if self._verdicts.get(key) != verdict:
+        before = self._verdicts.get(key)
+        if before != verdict:
             self._verdicts[key] = verdict
             self._tell(key, verdict.what, now)
         if not verdict.failed:
             self._failed_since.pop(key, None)
-        else:
-            self._failed_since.setdefault(key, now)
+        elif before is None or not before.failed or before.patience != verdict.patience:
+            self._failed_since[key] = now
 
     def _tell(self, key: str, what: str, now: float) -> None:
         self._timeline.add(now, f"{self._prefix}{key}: {what}")

@@ -469,6 +469,22 @@ def test_wait_until_rolled_out(api: FakeApi, run_module: Run) -> None:
     assert result["waited_seconds"] >= 0
 
 
+def test_the_deadline_of_the_definition_before_does_not_end_the_wait(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[deployment("bad")])
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
+    api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 2, "conditions": [late]})
+
+    def observe(method: str, path: str) -> None:
+        if method == "GET" and "fieldSelector" in path and "/deployments" in path:
+            api.change("Deployment", "web", status={"observedGeneration": 2})
+
+    api.before = observe
+    api.on_watch = lambda _path: api.change("Deployment", "web", status={"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+    result = run_module("kube_apply", wait=True, timeout_seconds=20, definitions=[deployment("good")])
+    assert outcomes(result) == [("web", "changed")]
+    assert "from before the last change of its spec" in result["transitions"][0]["what"]
+
+
 def test_what_is_ready_once_it_exists_is_not_watched(api: FakeApi, run_module: Run) -> None:
     result = run_module("kube_apply", wait=True, definitions=[config_map()])
     assert (result["waited_seconds"], result["transitions"], len(api.requests)) == (0.0, [], 2)

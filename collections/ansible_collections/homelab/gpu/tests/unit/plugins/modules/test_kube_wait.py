@@ -159,6 +159,18 @@ def workload(kind: str, name: str, namespace: str = "default", replicas: int = 1
     }
 
 
+@pytest.mark.parametrize(("written", "waits"), [("2026-01-01T00:00:00Z", False), ("2026-01-01T02:00:00Z", True)])
+def test_only_the_deadline_of_the_present_template_ends_the_wait(api: FakeApi, run_module: Run, written: str, waits: bool) -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T01:00:00Z"}
+    found = workload("Deployment", "web")
+    found["metadata"]["managedFields"] = [{"manager": "m", "time": written, "fieldsV1": {"f:spec": {}}}]
+    api.put({**found, "status": {**found["status"], "replicas": 2, "conditions": [late]}})
+    api.on_watch = lambda _path: api.change("Deployment", "web", status={"replicas": 1})
+    result = run_module("kube_wait", kind="Deployment", name="web", timeout_seconds=20)
+    assert bool(result.get("failed")) is not waits
+    assert "timed_out" not in result or not result["timed_out"]
+
+
 def test_targets_are_waited_for_together(api: FakeApi, run_module: Run) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "old", "namespace": "models", "labels": {"app": "old"}}}
     api.put(pod)
