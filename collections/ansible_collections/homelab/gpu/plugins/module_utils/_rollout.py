@@ -26,7 +26,6 @@ from ansible_collections.homelab.gpu.plugins.module_utils._workloads import (
     made_since,
     not_concerned,
     places,
-    pods_not_made,
     pods_that_fail,
     template_of,
 )
@@ -319,8 +318,7 @@ class Rollout:
         current = next((revision for revision in self.history if revision.current), None)
         pods = made_since(self.started, self.before) if self.changed or current is None else of_revision(current.pod_label, self.before)
         failing = pods_that_fail(label_selector(self.before), place.namespace, pods)
-        found += [failing] if failing else []
-        return found if place.kind == "Deployment" else [*found, pods_not_made(place, self.started)]
+        return [*found, failing] if failing else found
 
     def renew_history(self) -> None:
         """After a wait, by which the controller has made the revision of a new template."""

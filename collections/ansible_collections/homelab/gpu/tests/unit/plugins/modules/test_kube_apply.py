@@ -517,6 +517,21 @@ def test_a_failed_job_ends_the_wait_and_its_pod_says_why(api: FakeApi, run_modul
     assert "Pod j-1: Failed (c: exit code 3)" in result["msg"]
 
 
+def test_pods_that_could_not_be_made_are_named_when_the_wait_fails(api: FakeApi, run_module: Run) -> None:
+    def fail(path: str) -> None:
+        if path.endswith("/pods"):
+            about = {"kind": "Job", "name": "j", "namespace": "default", "uid": api.find("Job", "j")["metadata"]["uid"]}
+            event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": "2026-01-01T00:00:01Z", "message": "exceeded quota"}
+            api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, **event})
+            api.change("Job", "j", status={"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]})
+
+    api.on_watch = fail
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {}}
+    result = run_module("kube_apply", wait=True, timeout_seconds=20, definitions=[job])
+    assert (result["failed"], result["timed_out"]) == (True, False)
+    assert "Failed (DeadlineExceeded); Job default/j: exceeded quota (FailedCreate, last at 2026-01-01T00:00:01Z)" in result["msg"]
+
+
 def crashing(created: str) -> Object:
     return {
         "apiVersion": "v1",

@@ -281,6 +281,17 @@ def test_the_deadline_of_the_template_before_does_not_end_the_wait_for_an_undo(a
     assert bool(told) is seen_by_controller
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_pods_that_could_not_be_made_are_named_at_the_deadline(api: FakeApi, run_module: Run, kind: str) -> None:
+    owner = with_history(api, kind)
+    about = {"kind": kind, "name": "web", "namespace": "default", "uid": owner["metadata"]["uid"]}
+    event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": "2026-01-01T00:00:01Z", "message": "exceeded quota"}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, **event})
+    result = roll(run_module, kind, state="restarted", timeout_seconds=1)
+    assert (result["failed"], result["timed_out"], api.count(path="/events")) == (True, True, 1)
+    assert f"{kind} default/web: exceeded quota (FailedCreate, last at 2026-01-01T00:00:01Z)" in result["msg"]
+
+
 def test_a_paused_rollout_will_not_complete(api: FakeApi, run_module: Run) -> None:
     with_history(api, paused=True)
     assert not roll(run_module).get("failed")
