@@ -17,7 +17,15 @@ import time
 import typing as t
 from urllib.parse import urlencode
 
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, KubeError, Unreachable, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import (
+    ApiError,
+    ClientConfigError,
+    DeadlinePassed,
+    InputError,
+    KubeError,
+    Unreachable,
+    WrongCluster,
+)
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import Resource, builtin
 
 if t.TYPE_CHECKING:
@@ -177,15 +185,22 @@ class Client:
         accept: str = "application/json",
         timeout: float = _REQUEST_SECONDS,
         retry: bool = True,
+        deadline: float | None = None,
     ) -> t.Any:
-        """The decoded answer. Transient failures are retried a few times; callers with a deadline of their own pass C(retry=False)."""
+        """The decoded answer. Transient failures are retried a few times, unless C(retry=False).
+
+        C(deadline), by the monotonic clock, bounds all attempts together; DeadlinePassed tells that it is over.
+        """
 
         def ask() -> t.Any:
-            return self._request_once(method, path, query, body, content_type, accept, timeout)
+            left = timeout if deadline is None else min(timeout, deadline - time.monotonic())
+            if left <= 0:
+                raise DeadlinePassed(f"no time is left to ask the API server at {self.server}")
+            return self._request_once(method, path, query, body, content_type, accept, left)
 
-        return self.retried(ask) if retry else ask()
+        return self.retried(ask, deadline) if retry else ask()
 
-    def retried(self, ask: t.Callable[[], _Answer]) -> _Answer:
+    def retried(self, ask: t.Callable[[], _Answer], deadline: float | None = None) -> _Answer:
         """What C(ask) returns; it is called again a few times if it fails in a way that may pass."""
         attempt = 0
         while True:
@@ -193,9 +208,12 @@ class Client:
                 return ask()
             except KubeError as error:
                 attempt += 1
+                pause = pause_before_retry(error, attempt)
+                if error.transient and deadline is not None and time.monotonic() + pause >= deadline:
+                    raise DeadlinePassed(str(error), **error.data) from error
                 if not error.transient or attempt >= _ATTEMPTS:
                     raise
-                self._sleep(pause_before_retry(error, attempt))
+                self._sleep(pause)
 
     def _request_once(self, method: str, path: str, query: t.Mapping[str, t.Any] | None, body: t.Any, content_type: str, accept: str, timeout: float) -> t.Any:
         response = self._send(method, path, query, body, content_type, accept, timeout)
@@ -268,12 +286,13 @@ class Client:
         field_selector: str | None = None,
         timeout: float = _REQUEST_SECONDS,
         retry: bool = True,
+        deadline: float | None = None,
     ) -> Page:
         items: list[dict[str, t.Any]] = []
         query: dict[str, t.Any] = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": _PAGE_SIZE}
         while True:
             try:
-                answer = self.request("GET", resource.path(namespace), query=query, timeout=timeout, retry=retry)
+                answer = self.request("GET", resource.path(namespace), query=query, timeout=timeout, retry=retry, deadline=deadline)
             except ApiError as error:
                 if error.status != 410 or "continue" not in query:
                     raise

@@ -254,15 +254,15 @@ class Drain:
         label_selector: str | None,
         grace_period_seconds: int | None,
         timeout_seconds: float,
-        clock: Clock = time.monotonic,
     ) -> None:
         self._client = client
         self._rules = rules
         self._grace = grace_period_seconds
         self._timeout_seconds = timeout_seconds
-        self._clock = clock
-        self._start = clock()
-        self._deadline = self._start + timeout_seconds
+        # That of the client's deadlines
+        self._clock: Clock = time.monotonic
+        self._start = self._clock()
+        self.deadline = self._start + timeout_seconds
         self._timeline = Timeline(self._start)
         self._label_selector = label_selector
         # Without the labels: a pod that loses them is not gone
@@ -279,12 +279,12 @@ class Drain:
 
     def plans(self) -> list[Plan]:
         """The pods of the node as they are now, and what would become of each."""
-        page = self._client.list_all(BUILTIN["Pod"], label_selector=self._label_selector, field_selector=self._pods.server_side_fields)
+        page = self._client.list_all(BUILTIN["Pod"], label_selector=self._label_selector, field_selector=self._pods.server_side_fields, deadline=self.deadline)
         self._plans = [decide(pod, self._rules) for pod in page.items]
         return self._plans
 
     def budgets(self) -> list[Object]:
-        return self._client.list_all(BUILTIN["PodDisruptionBudget"]).items
+        return self._client.list_all(BUILTIN["PodDisruptionBudget"], deadline=self.deadline).items
 
     @property
     def changed(self) -> bool:
@@ -327,7 +327,7 @@ class Drain:
                 self._send_due(now)
                 # What is due by now waits for the answer to another one
                 tries = [leaving.next_try for leaving in self._leaving.values() if leaving.next_try is not None and leaving.next_try > now]
-                self._take(self._next(min([self._deadline, *tries])))
+                self._take(self._next(min([self.deadline, *tries])))
         finally:
             for watch in self._sources:
                 watch.close()
@@ -347,10 +347,10 @@ class Drain:
                     leaving.budget = _budget_key(matching[0])
 
     def _longest_request(self) -> float:
-        return max(min(self._deadline - self._clock(), _LONGEST_REQUEST), 0.5)
+        return max(min(self.deadline - self._clock(), _LONGEST_REQUEST), 0.5)
 
     def _watch(self, selection: Selection, name: str) -> Source:
-        source = Source(self._client, selection, None, lambda kind, payload: self._news.put((f"{name} {kind}", payload)), self._deadline, self._clock)
+        source = Source(self._client, selection, None, lambda kind, payload: self._news.put((f"{name} {kind}", payload)), self.deadline, self._clock)
         self._sources.append(source)
         return source
 
@@ -503,7 +503,7 @@ class Drain:
 
     def _check_deadline(self) -> None:
         left = [leaving for leaving in self._leaving.values() if leaving.state != "gone"]
-        if left and self._clock() >= self._deadline:
+        if left and self._clock() >= self.deadline:
             states = _shortened([f"{leaving.plan.label} {self._why(leaving)}" for leaving in left])
             raise WaitFailed(f"timed out after {self._timeout_seconds:g} s: {'; '.join(states)}", timed_out=True)
 

@@ -14,6 +14,7 @@ __all__ = [
     "ApiError",
     "ApplyConflict",
     "ClientConfigError",
+    "DeadlinePassed",
     "InputError",
     "KubeError",
     "Unreachable",
@@ -70,6 +71,10 @@ class Unreachable(KubeError):
 
 class WrongCluster(KubeError):
     """The cluster answering is not the one the task was written for."""
+
+
+class DeadlinePassed(KubeError):
+    """No time is left to ask once more; the message says what became of the last attempt. What it asked for may have been done."""
 
 
 class WaitFailed(KubeError):

@@ -19,7 +19,20 @@ from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, na
 if t.TYPE_CHECKING:
     from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 
-__all__ = ["CORE", "EVENTS_GROUP", "EventQuery", "Seen", "Subject", "aggregated", "ordered", "query_of", "read_events", "seen", "with_gone_relatives"]
+__all__ = [
+    "CORE",
+    "EVENTS_GROUP",
+    "EventQuery",
+    "Seen",
+    "Subject",
+    "aggregated",
+    "ordered",
+    "query_of",
+    "read_events",
+    "refusal",
+    "seen",
+    "with_gone_relatives",
+]
 
 Object = t.Mapping[str, t.Any]
 
@@ -206,6 +219,13 @@ def aggregated(events: t.Iterable[Seen]) -> list[Seen]:
         )
         for alike in groups.values()
     )
+
+
+def refusal(events: t.Iterable[Seen]) -> Seen | None:
+    """Of the events of one workload, the last that says that a pod could not be made; None if one was made since."""
+    last = {event.reason: event for event in ordered(events)}
+    failed, made = last.get("FailedCreate"), last.get("SuccessfulCreate")
+    return failed if failed is not None and (made is None or made.moment <= failed.moment) else None
 
 
 def with_gone_relatives(events: t.Iterable[Seen], known: t.AbstractSet[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -161,29 +161,29 @@ def settings_of(node: t.Mapping[str, t.Any], wish: t.Mapping[str, t.Any]) -> Obj
 
 
 def hold_nodes(
-    client: Client, wishes: t.Sequence[Object], *, dry_run: bool, sleep: t.Callable[[float], None] = time.sleep
+    client: Client, wishes: t.Sequence[Object], *, dry_run: bool, sleep: t.Callable[[float], None] = time.sleep, deadline: float | None = None
 ) -> t.Iterator[tuple[Object, Object]]:
     """Makes each node as wished; yields its settings before and after, one node after the other.
 
-    A node that does not exist is reported before any is changed.
+    A node that does not exist is reported before any is changed. C(deadline) is that of each request, as Client.request has it.
     """
     resource = BUILTIN["Node"]
     if len(wishes) == 1:
-        found = client.get(resource, wishes[0]["name"])
+        found = client.get(resource, wishes[0]["name"], deadline=deadline)
         nodes = {wishes[0]["name"]: found} if found else {}
     else:
-        nodes = {node["metadata"]["name"]: node for node in client.list_all(resource).items}
+        nodes = {node["metadata"]["name"]: node for node in client.list_all(resource, deadline=deadline).items}
     missing = [wish["name"] for wish in wishes if wish["name"] not in nodes]
     if missing:
-        known = ", ".join(sorted(nodes)) or ", ".join(sorted(node["metadata"]["name"] for node in client.list_all(resource).items))
+        known = ", ".join(sorted(nodes)) or ", ".join(sorted(node["metadata"]["name"] for node in client.list_all(resource, deadline=deadline).items))
         raise KubeError(
             f"no node named {', '.join(missing)} in the cluster; it has {known or 'none'}. Wait for it to register, or correct the name.", missing=missing
         )
     for wish in wishes:
-        yield _hold(client, nodes[wish["name"]], wish, dry_run, sleep)
+        yield _hold(client, nodes[wish["name"]], wish, dry_run, sleep, deadline)
 
 
-def _hold(client: Client, node: Object, wish: Object, dry_run: bool, sleep: t.Callable[[float], None]) -> tuple[Object, Object]:
+def _hold(client: Client, node: Object, wish: Object, dry_run: bool, sleep: t.Callable[[float], None], deadline: float | None) -> tuple[Object, Object]:
     resource = BUILTIN["Node"]
     first = node
     attempt = 0
@@ -199,13 +199,14 @@ def _hold(client: Client, node: Object, wish: Object, dry_run: bool, sleep: t.Ca
                 query={"dryRun": "All" if dry_run else None, "fieldManager": "homelab.gpu"},
                 body=patch,
                 content_type="application/merge-patch+json",
+                deadline=deadline,
             )
         except ApiError as error:
             attempt += 1
             if error.status != 409 or attempt >= _CONFLICT_ATTEMPTS:
                 raise
             sleep(_CONFLICT_PAUSE)
-            fresh = client.get(resource, wish["name"])
+            fresh = client.get(resource, wish["name"], deadline=deadline)
             if fresh is None:
                 raise KubeError(f"node {wish['name']} was removed from the cluster while it was being changed") from error
             node = fresh

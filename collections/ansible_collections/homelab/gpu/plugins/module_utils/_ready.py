@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
+
 __all__ = ["Verdict", "by_condition", "creation_failure", "is_leftover", "outdated", "readiness", "ready_when_there", "trouble"]
 
 Object = t.Mapping[str, t.Any]
@@ -41,6 +43,9 @@ _NODE_LIFECYCLE_TAINTS = frozenset(
 _UNSCHEDULABLE_PATIENCE = 30.0
 # A quota may be raised, or freed by pods that are about to end
 _CREATION_PATIENCE = 30.0
+_PROGRESS_SECONDS = 600
+# Times in objects are whole seconds, by the clocks of several writers
+_CLOCK_SLACK = 2.0
 _IMAGE_TROUBLE = {"InvalidImageName": 0.0, "ErrImageNeverPull": 0.0, "ErrImagePull": 30.0, "ImagePullBackOff": 30.0}
 _CRASH_LOOP = 3
 _REPLACING_CONTROLLERS = frozenset({"DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet"})
@@ -79,8 +84,8 @@ _READY_WHEN_THERE = frozenset(
 )
 
 
-def readiness(obj: Object, *, kubelet_version: str | None = None) -> Verdict:
-    """Whether an object does what it is there for."""
+def readiness(obj: Object, *, kubelet_version: str | None = None, changed_at: float | None = None) -> Verdict:
+    """Whether an object does what it is there for. C(changed_at): when its spec was changed, as far as the caller knows, in seconds since the epoch."""
     kind = str(obj.get("kind", ""))
     metadata = obj.get("metadata") or {}
     if metadata.get("deletionTimestamp"):
@@ -90,6 +95,8 @@ def readiness(obj: Object, *, kubelet_version: str | None = None) -> Verdict:
     unseen = outdated(obj)
     if unseen is not None:
         return unseen
+    if kind == "Deployment":
+        return _deployment(obj, changed_at)
     judge = _JUDGES.get(kind)
     if judge is not None:
         return judge(obj)
@@ -188,20 +195,46 @@ def _node(obj: Object, kubelet_version: str | None) -> Verdict:
     return Verdict(verdict.ok and not taints and not outdated, ", ".join(parts))
 
 
-def _deployment(obj: Object) -> Verdict:
+def _deployment(obj: Object, changed_at: float | None) -> Verdict:
     if "observedGeneration" not in _status(obj):
         return Verdict(False, "not seen by its controller yet")
-    progressing = _condition(obj, "Progressing")
-    if progressing is not None and progressing.get("reason") == "ProgressDeadlineExceeded":
-        return Verdict(False, _condition_text(progressing), failed=True)
     wanted = _replicas(obj)
     status = _status(obj)
     updated, total, available = (status.get(key) or 0 for key in ("updatedReplicas", "replicas", "availableReplicas"))
     text = f"{updated} of {wanted} updated, {available} available"
     if total > updated:
         text += f", {total - updated} old still there"
-    complete = updated >= wanted and total <= updated and available >= updated and available >= wanted
-    return Verdict(True, text) if complete else creation_failure(obj, text) or Verdict(False, text)
+    if updated >= wanted and total <= updated and available >= updated and available >= wanted:
+        return Verdict(True, text)
+    late = _condition(obj, "Progressing")
+    if late is None or late.get("reason") != "ProgressDeadlineExceeded":
+        return creation_failure(obj, text) or Verdict(False, text)
+    if not _is_of_before(late, obj, changed_at):
+        return Verdict(False, _condition_text(late), failed=True)
+    # The controller sees the new generation, but replaces this condition only at the first progress; a template has its whole deadline for that
+    text += f", {_condition_text(late)} from before the last change of its spec"
+    return creation_failure(obj, text) or Verdict(False, text, failed=True, patience=_progress_seconds(obj))
+
+
+def _progress_seconds(deployment: Object) -> float:
+    seconds = (deployment.get("spec") or {}).get("progressDeadlineSeconds")
+    return float(_PROGRESS_SECONDS if seconds is None else seconds)
+
+
+def _is_of_before(late: t.Mapping[str, t.Any], deployment: Object, changed_at: float | None) -> bool:
+    """Whether a deadline was missed before what the Deployment is now can have missed it."""
+    missed = nanoseconds(late.get("lastUpdateTime"))
+    changes = [changed_at, *map(_spec_written_at, (deployment.get("metadata") or {}).get("managedFields") or [])]
+    known = [moment for moment in changes if moment is not None]
+    return missed is not None and bool(known) and missed / NANO + _CLOCK_SLACK < max(known) + _progress_seconds(deployment)
+
+
+def _spec_written_at(entry: Object) -> float | None:
+    """When a field manager last wrote something of the spec, or of what else it owns."""
+    moment = nanoseconds(entry.get("time"))
+    if moment is None or entry.get("subresource") == "status" or "f:spec" not in (entry.get("fieldsV1") or {}):
+        return None
+    return moment / NANO
 
 
 def _stateful_set(obj: Object) -> Verdict:
@@ -330,7 +363,6 @@ _JUDGES: t.Final[dict[str, t.Callable[[Object], Verdict]]] = {
     "APIService": lambda obj: by_condition(obj, "Available"),
     "CustomResourceDefinition": _definition,
     "DaemonSet": _daemon_set,
-    "Deployment": _deployment,
     "Job": _job,
     "Namespace": _phase("Active"),
     "PersistentVolume": _phase("Available", "Bound"),

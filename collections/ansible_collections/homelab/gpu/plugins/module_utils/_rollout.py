@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import typing as t
 
@@ -25,7 +26,6 @@ from ansible_collections.homelab.gpu.plugins.module_utils._workloads import (
     made_since,
     not_concerned,
     places,
-    pods_not_made,
     pods_that_fail,
     template_of,
 )
@@ -201,9 +201,9 @@ def difference(current: t.Any, wanted: t.Any) -> t.Any:
     return patch
 
 
-def rolled_out(workload: Object) -> Verdict:
+def rolled_out(workload: Object, changed_at: float | None = None) -> Verdict:
     """Whether all pods are of the current template and ready; a Deployment that is paused will not come there."""
-    verdict = readiness(workload)
+    verdict = readiness(workload, changed_at=changed_at)
     if not verdict.ok and (workload.get("spec") or {}).get("paused"):
         return Verdict(False, f"{verdict.what}, paused; set state=resumed", failed=True)
     return verdict
@@ -311,12 +311,14 @@ class Rollout:
     def selections(self) -> list[Selection]:
         """What a wait has to watch."""
         place = self.wish.place
-        found = [Selection(kind=place.kind, namespace=place.namespace, names=(place.name,), judge=rolled_out)]
+        # A patch that only removes fields leaves no time in the object
+        changed_at = self.started if template_of(self.before) != template_of(self.after) else None
+        judge = functools.partial(rolled_out, changed_at=changed_at)
+        found = [Selection(kind=place.kind, namespace=place.namespace, names=(place.name,), judge=judge)]
         current = next((revision for revision in self.history if revision.current), None)
         pods = made_since(self.started, self.before) if self.changed or current is None else of_revision(current.pod_label, self.before)
         failing = pods_that_fail(label_selector(self.before), place.namespace, pods)
-        found += [failing] if failing else []
-        return found if place.kind == "Deployment" else [*found, pods_not_made(place, self.started)]
+        return [*found, failing] if failing else found
 
     def renew_history(self) -> None:
         """After a wait, by which the controller has made the revision of a new template."""

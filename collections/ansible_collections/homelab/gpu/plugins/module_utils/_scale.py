@@ -16,13 +16,11 @@ from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict,
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN, builtin
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import Selection
 from ansible_collections.homelab.gpu.plugins.module_utils._workloads import (
-    CLOCK_SLACK,
     Place,
     found_all,
     hold,
     label_selector,
     places,
-    pods_not_made,
     template_of,
 )
 
@@ -225,7 +223,6 @@ class Plan:
     workload: Object
     scale: Object
     """The subresource; kinds that every server has show the same themselves."""
-    started: float
     concerns: list[Concern] = dataclasses.field(default_factory=list)
     skipped: str = ""
     """Why nothing was done, where the wish was bound to a state that it is not in."""
@@ -273,17 +270,16 @@ class Plan:
                 only_watch=known and wanted >= max(self.before, 1),
             )
             found.append(pods)
-        return [*found, pods_not_made(place, self.started)] if place.kind == "StatefulSet" else found
+        return found
 
 
 def make_plans(client: Client, wishes: t.Sequence[Wish]) -> list[Plan]:
     """Reads what has to be known; nothing is changed."""
     autoscalers: dict[str, list[Object] | ApiError] = {}
     plans: list[Plan] = []
-    started = client.server_time() - CLOCK_SLACK
     for wish, (resource, workload) in zip(wishes, found_all(client, [wish.place for wish in wishes])):
         scale = workload if wish.place.kind in _SCALABLE else _read_scale(client, resource, wish.place)
-        plan = Plan(wish, resource, workload, scale, started)
+        plan = Plan(wish, resource, workload, scale)
         plans.append(plan)
         if plan.patch_for(scale) is not None:
             plan.concerns += _concerns(client, plan, autoscalers)

@@ -20,7 +20,9 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._client import KindNotServed
 from ansible_collections.homelab.gpu.plugins.module_utils._definitions import without_secrets
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, KubeError, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._events import refusal, seen
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, is_leftover, readiness
+from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 
 if t.TYPE_CHECKING:
@@ -39,6 +41,10 @@ _LONGEST_BACKOFF = 0.5
 _MOST_TRANSITIONS = 1000
 _NO_MORE_TRANSITIONS = "further changes are not listed"
 _MOST_NAMED = 10
+# Others tell in a condition what keeps them from making pods
+_TELL_BY_EVENTS_ONLY = frozenset({"DaemonSet", "Job", "StatefulSet"})
+# For the questions that a wait that has failed still asks, all of them together
+_AFTERWARDS_SECONDS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +156,11 @@ class Tracker:
         order = {name: position for position, name in enumerate(self.selection.names)}
         return [self._objects[key] for key in sorted(self._objects, key=lambda key: (order.get(key, len(order)), key))]
 
+    @property
+    def unsatisfied(self) -> list[Object]:
+        """Those of the objects that are not as wanted."""
+        return [obj for key, obj in self._objects.items() if not self._verdicts[key].ok]
+
     def missing(self) -> str:
         """What is not as wanted, as last seen."""
         if self._not_served and self.selection.judge is not None:
@@ -193,13 +204,14 @@ class Tracker:
             else:
                 self._objects.pop(key, None)
                 verdict = Verdict(True, "gone, and made anew since")
-        if self._verdicts.get(key) != verdict:
+        before = self._verdicts.get(key)
+        if before != verdict:
             self._verdicts[key] = verdict
             self._tell(key, verdict.what, now)
         if not verdict.failed:
             self._failed_since.pop(key, None)
-        else:
-            self._failed_since.setdefault(key, now)
+        elif before is None or not before.failed or before.patience != verdict.patience:
+            self._failed_since[key] = now
 
     def _tell(self, key: str, what: str, now: float) -> None:
         self._timeline.add(now, f"{self._prefix}{key}: {what}")
@@ -385,6 +397,7 @@ class _Wait:
         cluster_uid: str | None,
         clock: Clock,
     ) -> None:
+        self._client = client
         self._what = what
         self._timeout_seconds = timeout_seconds
         self._stable_seconds = stable_seconds
@@ -483,16 +496,37 @@ class _Wait:
                 while True:
                     self._take(*self._news.get_nowait())
         failures += [tracker.missing() for tracker in self._trackers if tracker.selection.only_watch and not tracker.failure(now)]
+        failures += self._refusals()
         raise WaitFailed(f"waiting for {self._what} is of no use any more: {'; '.join(filter(None, failures))}", timed_out=False, **self._result())
 
     def _too_late(self, now: float, settled: float | None) -> str:
         if settled is not None:
-            seen = f"so since {now - settled:.1f} s, which is less than stable_seconds={self._stable_seconds:g}"
+            last = f"so since {now - settled:.1f} s, which is less than stable_seconds={self._stable_seconds:g}"
         else:
-            seen = "; ".join(filter(None, (tracker.missing() for tracker in self._trackers if tracker.listed_once or not self._outages)))
+            parts = [tracker.missing() for tracker in self._trackers if tracker.listed_once or not self._outages]
+            last = "; ".join(filter(None, [*parts, *self._refusals()]))
         if self._outages:
-            seen = "; before that: ".join(filter(None, (next(iter(self._outages.values())), seen)))
-        return f"timed out after {self._timeout_seconds:g} s waiting for {self._what}: {seen}"
+            last = "; before that: ".join(filter(None, (next(iter(self._outages.values())), last)))
+        return f"timed out after {self._timeout_seconds:g} s waiting for {self._what}: {last}"
+
+    def _refusals(self) -> list[str]:
+        """What controllers say of pods that they could not make. It ends no wait, for nobody says when it has passed; so it is asked for only now."""
+        awaited = [obj for tracker in self._awaited if tracker.selection.judge is not None for obj in tracker.unsatisfied]
+        owners = {obj["metadata"].get("uid"): obj for obj in awaited if obj.get("kind") in _TELL_BY_EVENTS_ONLY}
+        found: list[str] = []
+        end = self._clock() + _AFTERWARDS_SECONDS
+        # Who may read workloads need not be allowed to read events
+        with contextlib.suppress(KubeError):
+            for uid, obj in [] if self._outages else list(owners.items())[:_MOST_NAMED]:
+                namespace, left = obj["metadata"].get("namespace"), end - self._clock()
+                if left <= 0:
+                    break
+                events = self._client.list_all(BUILTIN["Event"], namespace, field_selector=f"involvedObject.uid={uid}", timeout=left, retry=False).items
+                last = refusal(map(seen, events))
+                if last is not None:
+                    times = f", {last.count} times" if last.count > 1 else ""
+                    found.append(f"{obj['kind']} {namespace}/{obj['metadata']['name']}: {last.message} ({last.reason}{times}, last at {last.last})")
+        return found
 
     def _objects(self) -> list[Object]:
         return [obj for tracker in self._awaited for obj in tracker.objects]

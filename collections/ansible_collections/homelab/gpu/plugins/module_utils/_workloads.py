@@ -32,7 +32,6 @@ __all__ = [
     "made_since",
     "not_concerned",
     "places",
-    "pods_not_made",
     "pods_that_fail",
     "template_of",
 ]
@@ -140,20 +139,6 @@ def not_concerned(workload: Object, what: str) -> Judge:
 def pods_that_fail(selector: str, namespace: str | None, judge: Judge) -> Selection | None:
     """Pods that nobody waits for, but whose trouble ends a wait; None where there is no selector, which would mean all pods."""
     return Selection(kind="Pod", namespace=namespace, label_selector=selector, judge=judge, only_watch=True) if selector else None
-
-
-def pods_not_made(place: Place, since: float) -> Selection:
-    """What a controller says of pods that it could not make. Only Deployments and ReplicaSets tell it in a condition.
-
-    It ends no wait, for nobody says when it has passed; but one that ends otherwise names it.
-    """
-
-    def judge(event: Object) -> Verdict:
-        recent = _not_before(event.get("lastTimestamp"), since)
-        return Verdict(not recent, event.get("message") or "FailedCreate" if recent else "from before")
-
-    fields = f"involvedObject.kind={place.kind},involvedObject.name={place.name},reason=FailedCreate"
-    return Selection(kind="Event", namespace=place.namespace, field_selector=fields, judge=judge, only_watch=True)
 
 
 # Input and output

@@ -109,6 +109,8 @@ options:
       - A wait that cannot succeed ends early and says why. That is when a Job has failed, a rollout has passed its progress deadline, a
         container has crashed three times, or for 30 seconds a pod finds no node, an image cannot be pulled, a quota forbids a pod, or an
         old pod of a StatefulSet that is not ready is in the way of the new one.
+      - That a quota forbids a pod of a StatefulSet, DaemonSet or Job does not end the wait, for only events tell it. The message at the
+        deadline names it.
       - Volumes and their claims are not waited for, as many are bound only when a pod uses them.
     type: bool
     default: false

@@ -91,6 +91,7 @@ options:
   uncordon_on_failure:
     description:
       - Make the node schedulable again if the drain fails, provided that it was so before. Pods that are gone stay gone.
+      - This is tried for up to 15 seconds, which may end after O(timeout_seconds).
     type: bool
     default: false
   timeout_seconds:
@@ -239,13 +240,16 @@ causes:
   returned: when the API server refused a request
 """
 
+import time
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._cluster_module import Call, ClusterModule
 from ansible_collections.homelab.gpu.plugins.module_utils._drain import Drain, Plan, Rules, forecast, refuse
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError, KubeError
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import DeadlinePassed, InputError, KubeError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.module_utils._node import check_wishes, hold_nodes
+
+UNCORDON_SECONDS = 15.0
 
 
 def rules_of(params: dict[str, t.Any]) -> Rules:
@@ -271,40 +275,53 @@ def rules_of(params: dict[str, t.Any]) -> Rules:
     )
 
 
-def set_unschedulable(client: Client, name: str, wanted: bool | None) -> tuple[bool, bool]:
+def set_unschedulable(client: Client, name: str, wanted: bool | None, deadline: float) -> tuple[bool, bool]:
     """Whether the node was unschedulable before, and whether it is so now; None only looks."""
-    ((before, after),) = hold_nodes(client, check_wishes([{"name": name, "unschedulable": wanted}]), dry_run=False)
+    ((before, after),) = hold_nodes(client, check_wishes([{"name": name, "unschedulable": wanted}]), dry_run=False, deadline=deadline)
     return before["unschedulable"], after["unschedulable"]
 
 
 def drain(call: Call) -> None:
-    params, name = call.params, call.params["name"]
+    params = call.params
     rules = rules_of(params)
-    client = call.cluster()
+    client = call.client()
     work = Drain(
         client,
-        name,
+        params["name"],
         rules,
         label_selector=",".join(params["pod_selectors"] or []) or None,
         grace_period_seconds=params["grace_period_seconds"],
         timeout_seconds=params["timeout_seconds"],
     )
-    was_cordoned, _same = set_unschedulable(client, name, None)
+    try:
+        client.require_cluster(params["cluster_uid"], deadline=work.deadline)
+        take_away(call, client, work)
+    except DeadlinePassed as error:
+        raise WaitFailed(f"timed out after {params['timeout_seconds']} s: {error}", **error.data, timed_out=True) from error
+
+
+def take_away(call: Call, client: Client, work: Drain) -> None:
+    params, name = call.params, call.params["name"]
+    was_cordoned, _same = set_unschedulable(client, name, None, work.deadline)
     plans = work.plans()
     call.result.update(work.result(), cordoned=was_cordoned)
     refuse(plans)
     if call.check_mode:
         predict(call, work, plans, was_cordoned)
         return
-    cordoned = was_cordoned
+    cordoned, in_doubt = was_cordoned, False
     try:
         if params["cordon"]:
-            _before, cordoned = set_unschedulable(client, name, True)
+            in_doubt = not was_cordoned
+            _before, cordoned = set_unschedulable(client, name, True, work.deadline)
+            in_doubt = False
             call.result.update(changed=cordoned != was_cordoned, cordoned=cordoned)
         work.run()
     except KubeError as error:
-        if cordoned != was_cordoned:
-            error.args = (f"{error}. {after_failure(call, client)}",)
+        # A refusal leaves no doubt, only an answer that did not come
+        in_doubt = in_doubt and (error.transient or isinstance(error, DeadlinePassed))
+        if cordoned != was_cordoned or in_doubt:
+            error.args = (f"{error}. {after_failure(call, client, in_doubt)}",)
         raise
     finally:
         call.result.update(work.result(), changed=call.result["changed"] or work.changed)
@@ -321,15 +338,16 @@ def predict(call: Call, work: Drain, plans: list[Plan], was_cordoned: bool) -> N
     )
 
 
-def after_failure(call: Call, client: Client) -> str:
+def after_failure(call: Call, client: Client, in_doubt: bool) -> str:
     """What becomes of the cordon; the result and the message say it."""
     name = call.params["name"]
+    state = "may be unschedulable now" if in_doubt else "stays unschedulable"
     if not call.params["uncordon_on_failure"]:
-        return f"Node {name} stays unschedulable"
+        return f"Node {name} {state}"
     try:
-        _before, call.result["cordoned"] = set_unschedulable(client, name, False)
+        _before, call.result["cordoned"] = set_unschedulable(client, name, False, time.monotonic() + UNCORDON_SECONDS)
     except KubeError as error:
-        return f"Node {name} stays unschedulable, because it could not be changed back: {error}"
+        return f"Node {name} {state}, because it could not be changed back: {error}"
     return f"Node {name} was made schedulable again"
 
 

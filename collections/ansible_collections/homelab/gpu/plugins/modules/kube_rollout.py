@@ -91,6 +91,8 @@ options:
         pod has crashed three times, or for 30 seconds a new pod finds no node, its image cannot be pulled, or a quota forbids it.
       - A StatefulSet replaces its pods one after the other, and does not get past one that is not ready, not even by O(state=undone). If
         that is so for 30 seconds, the wait ends and names the pod, which has to be deleted.
+      - That a quota forbids a pod of a StatefulSet or DaemonSet does not end the wait, for only events tell it. The message at the deadline
+        names it.
     type: bool
     default: true
   timeout_seconds:

@@ -87,6 +87,7 @@ options:
       - Wait until there are as many replicas as wanted, all of them ready, and until pods that are too many are gone.
       - A wait that cannot succeed ends early and says why. That is when a container has crashed three times, or for 30 seconds a pod finds
         no node, an image cannot be pulled, or a quota forbids a pod.
+      - That a quota forbids a pod of a StatefulSet does not end the wait, for only events tell it. The message at the deadline names it.
     type: bool
     default: true
   timeout_seconds:

@@ -21,6 +21,8 @@ description:
     as stable before that moment.
   - A deadline that passes is a failure whose message says what was seen last. A wait that can no longer succeed ends early,
     for example one for a Job that has failed.
+  - The message also names what keeps the controller of a StatefulSet, DaemonSet or Job from making pods, a quota for example. That is told
+    by events alone, which are read once, after the wait has failed.
 extends_documentation_fragment:
   - homelab.gpu._kubeconfig
   - homelab.gpu._attributes

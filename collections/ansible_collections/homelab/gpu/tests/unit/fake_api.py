@@ -621,11 +621,17 @@ class FakeApi:
             owned[conflicts[path]].discard(path)
         owned[manager] = set(wanted)
         new["metadata"]["name"] = key[3]
+        times = {entry["manager"]: entry.get("time") for entry in (old.get("metadata") or {}).get("managedFields") or []}
         new["metadata"]["managedFields"] = [
-            {"manager": name, "operation": "Apply", "apiVersion": kind.api_version, "fieldsType": "FieldsV1", "fieldsV1": fields_of(paths)}
+            {"manager": name, "operation": "Apply", "apiVersion": kind.api_version, "time": times.get(name)}
+            | {"fieldsType": "FieldsV1", "fieldsV1": fields_of(paths)}
             for name, paths in sorted(owned.items())
             if paths
         ]
+        if current is None or _content(new) != _content(current):
+            for entry in new["metadata"]["managedFields"]:
+                if entry["manager"] == manager:
+                    entry["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return (201 if current is None else 200), self._write("apply", kind, key, new, query)
 
     # Logs

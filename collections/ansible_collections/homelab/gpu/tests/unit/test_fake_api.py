@@ -105,6 +105,16 @@ def test_apply_creates_and_repeats_without_a_trace(client: Client, namespace: st
     assert apply(client, namespace, config_map(a="2"))["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]
 
 
+def test_apply_notes_when_it_changed_something(client: Client, namespace: str) -> None:
+    """Also where it only removes a field."""
+    before = int(client.server_time()) - 1
+    for body in (config_map(a="1", b="2"), config_map(a="1"), config_map(a="1")):
+        (entry,) = apply(client, namespace, body)["metadata"]["managedFields"]
+        moment = nanoseconds(entry["time"])
+        assert moment is not None
+        assert before <= moment / NANO <= client.server_time() + 1
+
+
 def test_apply_removes_what_its_manager_no_longer_gives(client: Client, namespace: str) -> None:
     apply(client, namespace, config_map(a="1", b="2"))
     apply(client, namespace, config_map(c="3"), "two")

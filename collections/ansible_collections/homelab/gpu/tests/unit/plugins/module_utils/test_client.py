@@ -8,13 +8,14 @@ import json
 import os
 import pathlib
 import socket
+import time
 import typing as t
 
 import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, pause_before_retry
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, InputError, Unreachable, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, DeadlinePassed, InputError, Unreachable, WrongCluster
 from ansible_collections.homelab.gpu.plugins.module_utils._resources import BUILTIN
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault, Kind
 
@@ -202,6 +203,29 @@ def test_callers_with_a_deadline_see_failures_at_once(api: FakeApi, client: Clie
     with pytest.raises(ApiError):
         client.request("GET", NODES, retry=False)
     assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds", "count"),
+    [(Fault(delay=0.3, times=9), 0.1, 1), (Fault(status=503, retry_after=5, times=9), 1.0, 1), (Fault(), -1.0, 0)],
+    ids=["silent", "asks for a pause", "passed already"],
+)
+def test_a_deadline_bounds_all_attempts_together(api: FakeApi, client: Client, pauses: list[float], fault: Fault, seconds: float, count: int) -> None:
+    api.faults.append(fault)
+    for ask in (client.request, lambda _method, _path, **options: client.list_all(BUILTIN["Node"], **options)):
+        api.requests.clear()
+        with pytest.raises(DeadlinePassed):
+            ask("GET", NODES, deadline=time.monotonic() + seconds)
+        assert (api.count(), pauses) == (count, [])
+
+
+def test_with_time_left_failures_are_retried(api: FakeApi, client: Client, pauses: list[float]) -> None:
+    api.faults.append(Fault(status=503, times=2))
+    client.request("GET", NODES, deadline=time.monotonic() + 60)
+    assert len(pauses) == 2
+    api.faults.append(Fault(status=503, times=9))
+    with pytest.raises(ApiError):
+        client.request("GET", NODES, deadline=time.monotonic() + 60)
 
 
 def test_server_decides_the_pause_within_reason() -> None:

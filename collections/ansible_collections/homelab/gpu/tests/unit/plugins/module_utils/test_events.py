@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
 
-from ansible_collections.homelab.gpu.plugins.module_utils._events import Seen, Subject, aggregated, seen, with_gone_relatives
+from ansible_collections.homelab.gpu.plugins.module_utils._events import Seen, Subject, aggregated, refusal, seen, with_gone_relatives
 
 Object = dict[str, t.Any]
 
@@ -99,3 +100,27 @@ def test_aggregation_keeps_the_last_and_counts_all() -> None:
     (found,) = aggregated([two, one])
     assert (found.count, found.first, found.last) == (5, one.first, two.last)
     assert aggregated([]) == []
+
+
+@pytest.mark.parametrize(
+    ("reasons", "found"),
+    [
+        ([], None),
+        (["SuccessfulCreate"], None),
+        (["FailedCreate"], 0),
+        (["FailedCreate", "FailedCreate"], 1),
+        (["SuccessfulCreate", "FailedCreate"], 1),
+        (["FailedCreate", "SuccessfulCreate"], None),
+        (["FailedCreate", "SuccessfulCreate", "FailedCreate"], 2),
+        (["FailedCreate", "FailedDaemonPod"], 0),
+    ],
+)
+def test_a_refusal_has_passed_when_a_pod_was_made_since(reasons: list[str], found: int | None) -> None:
+    events = [dataclasses.replace(told("Job", "j", "x", f"2026-01-01T00:00:0{at}Z"), reason=reason) for at, reason in enumerate(reasons)]
+    assert refusal(reversed(events)) == (None if found is None else events[found])
+
+
+def test_of_one_second_the_refusal_counts() -> None:
+    """A controller makes what it can, and is refused the rest."""
+    made, refused = (dataclasses.replace(told("Job", "j", "x"), reason=reason) for reason in ("SuccessfulCreate", "FailedCreate"))
+    assert refusal([refused, made]) == refused

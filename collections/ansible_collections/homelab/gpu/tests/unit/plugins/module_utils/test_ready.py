@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import is_leftover, readiness, trouble
+from ansible_collections.homelab.gpu.plugins.module_utils._times import NANO, nanoseconds
 
 Object = dict[str, t.Any]
 
@@ -225,6 +226,55 @@ TABLE: list[tuple[str, Object, bool, bool, str]] = [
 def test_readiness(obj: Object, ok: bool, failed: bool, words: str) -> None:
     verdict = readiness(obj)
     assert (verdict.ok, verdict.failed, verdict.what) == (ok, failed, words)
+
+
+def timed_out(at: str, *written: tuple[str, Object], **status: t.Any) -> Object:
+    """A Deployment whose controller gave up at C(at), and the times at which managers wrote their fields."""
+    condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": at}
+    entries = [{"manager": f"m{number}", "time": time, **entry} for number, (time, entry) in enumerate(written)]
+    spec = {"progressDeadlineSeconds": 60}
+    return thing("Deployment", {"observedGeneration": 2, "conditions": [condition], **status}, spec, generation=2, managedFields=entries)
+
+
+SPEC: Object = {"fieldsV1": {"f:spec": {"f:template": {}}}}
+LABELS: Object = {"fieldsV1": {"f:metadata": {"f:labels": {}}}}
+STATUS: Object = {"fieldsV1": {"f:status": {}}, "subresource": "status"}
+COMPLETE: Object = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+OF_BEFORE = "Progressing=False (ProgressDeadlineExceeded) from before the last change of its spec"
+
+
+@pytest.mark.parametrize(
+    ("obj", "changed", "failed", "patience"),
+    [
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:00:00Z", SPEC)), None, True, 0.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:04:00Z", SPEC)), None, True, 0.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:09:00Z", SPEC)), None, True, 60.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:00:00Z", SPEC), ("2026-01-01T00:09:00Z", SPEC)), None, True, 60.0),
+        # A template that came a moment before the deadline of the one before it
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:04:50Z", SPEC)), None, True, 60.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:09:00Z", LABELS)), None, True, 0.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:09:00Z", STATUS)), None, True, 0.0),
+        (timed_out("2026-01-01T00:05:00Z", ("", SPEC)), None, True, 0.0),
+        (timed_out("", ("2026-01-01T00:09:00Z", SPEC)), None, True, 0.0),
+        # Whoever only removes fields leaves no time, but may know it
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:00:00Z", SPEC)), "2026-01-01T00:09:00Z", True, 60.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:09:00Z", SPEC)), "2026-01-01T00:00:00Z", True, 60.0),
+        (timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:00:00Z", SPEC), **COMPLETE), None, False, 0.0),
+    ],
+)
+def test_a_deadline_that_a_former_template_missed_says_nothing_of_the_present(obj: Object, changed: str | None, failed: bool, patience: float) -> None:
+    moment = nanoseconds(changed)
+    verdict = readiness(obj, changed_at=None if moment is None else moment / NANO)
+    assert (verdict.ok, verdict.failed, verdict.patience) == (not failed, failed, patience)
+    assert (OF_BEFORE in verdict.what) is (patience > 0)
+
+
+def test_a_quota_is_told_beside_a_deadline_of_before() -> None:
+    obj = timed_out("2026-01-01T00:05:00Z", ("2026-01-01T00:09:00Z", SPEC))
+    obj["status"]["conditions"].append(QUOTA)
+    verdict = readiness(obj)
+    assert (verdict.failed, verdict.patience) == (True, 30.0)
+    assert "exceeded quota" in verdict.what
 
 
 @pytest.mark.parametrize(

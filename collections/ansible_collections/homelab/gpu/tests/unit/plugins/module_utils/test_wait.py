@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, WaitFailed, WrongCluster
-from ansible_collections.homelab.gpu.plugins.module_utils._ready import trouble
+from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
     Selection,
     Timeline,
@@ -168,6 +168,15 @@ def test_trouble_fails_when_it_lasts() -> None:
     assert seen.failure(31.0) == "default/p: Pending, PodScheduled=False (Unschedulable)"
     seen.event("MODIFIED", pod("p", status={"phase": "Running"}), 32.0)
     assert (seen.failure(99.0), seen.fails_at) == (None, math.inf)
+
+
+def test_each_kind_of_trouble_has_its_own_patience() -> None:
+    verdicts = {"long": Verdict(False, "long", failed=True, patience=600.0), "short": Verdict(False, "short", failed=True, patience=30.0)}
+    seen = Tracker(Selection(kind="Node", judge=lambda obj: verdicts[obj["state"]], names=("a",)), Timeline(0.0))
+    seen.listed([{**node("a"), "state": "long"}], 0.0)
+    seen.event("MODIFIED", {**node("a"), "state": "short"}, 100.0)
+    seen.event("MODIFIED", {**node("a"), "state": "short"}, 120.0)
+    assert (seen.failure(129.0), seen.fails_at, seen.failure(130.0)) == (None, 130.0, "a: short")
 
 
 def test_long_lists_of_what_is_missing_are_cut() -> None:

@@ -469,6 +469,22 @@ def test_wait_until_rolled_out(api: FakeApi, run_module: Run) -> None:
     assert result["waited_seconds"] >= 0
 
 
+def test_the_deadline_of_the_definition_before_does_not_end_the_wait(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[deployment("bad")])
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
+    api.change("Deployment", "web", status={"observedGeneration": 1, "replicas": 2, "conditions": [late]})
+
+    def observe(method: str, path: str) -> None:
+        if method == "GET" and "fieldSelector" in path and "/deployments" in path:
+            api.change("Deployment", "web", status={"observedGeneration": 2})
+
+    api.before = observe
+    api.on_watch = lambda _path: api.change("Deployment", "web", status={"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+    result = run_module("kube_apply", wait=True, timeout_seconds=20, definitions=[deployment("good")])
+    assert outcomes(result) == [("web", "changed")]
+    assert "from before the last change of its spec" in result["transitions"][0]["what"]
+
+
 def test_what_is_ready_once_it_exists_is_not_watched(api: FakeApi, run_module: Run) -> None:
     result = run_module("kube_apply", wait=True, definitions=[config_map()])
     assert (result["waited_seconds"], result["transitions"], len(api.requests)) == (0.0, [], 2)
@@ -499,6 +515,21 @@ def test_a_failed_job_ends_the_wait_and_its_pod_says_why(api: FakeApi, run_modul
     assert (result["failed"], result["timed_out"], result["changed"]) == (True, False, True)
     assert "Job j: Failed (BackoffLimitExceeded)" in result["msg"]
     assert "Pod j-1: Failed (c: exit code 3)" in result["msg"]
+
+
+def test_pods_that_could_not_be_made_are_named_when_the_wait_fails(api: FakeApi, run_module: Run) -> None:
+    def fail(path: str) -> None:
+        if path.endswith("/pods"):
+            about = {"kind": "Job", "name": "j", "namespace": "default", "uid": api.find("Job", "j")["metadata"]["uid"]}
+            event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": "2026-01-01T00:00:01Z", "message": "exceeded quota"}
+            api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, **event})
+            api.change("Job", "j", status={"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]})
+
+    api.on_watch = fail
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {}}
+    result = run_module("kube_apply", wait=True, timeout_seconds=20, definitions=[job])
+    assert (result["failed"], result["timed_out"]) == (True, False)
+    assert "Failed (DeadlineExceeded); Job default/j: exceeded quota (FailedCreate, last at 2026-01-01T00:00:01Z)" in result["msg"]
 
 
 def crashing(created: str) -> Object:

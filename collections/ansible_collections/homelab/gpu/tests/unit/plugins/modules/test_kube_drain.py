@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils import _drain
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._drain import Drain, Rules
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import DeadlinePassed, WaitFailed
+from ansible_collections.homelab.gpu.plugins.modules import kube_drain
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault
 
 Object = dict[str, t.Any]
@@ -223,6 +225,59 @@ def test_two_budgets_for_one_pod_end_it_at_once(api: FakeApi, run_module: Run) -
     assert result["status"] == 500
     assert run_module("kube_drain", name="worker", disable_eviction=True)["changed"] is True
     assert names(api) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/namespaces/kube-system"), ("GET", "/nodes/worker"), ("PATCH", "/nodes/worker")], ids=["cluster", "node", "cordon"]
+)
+def test_a_server_that_does_not_answer_is_not_waited_for_beyond_the_deadline(api: FakeApi, run_module: Run, method: str, path: str) -> None:
+    api.put(pod())
+    api.faults.append(Fault(method=method, path=path, delay=4.0, times=9))
+    began = time.monotonic()
+    result = run_module("kube_drain", name="worker", timeout_seconds=1, cluster_uid=api.cluster_uid)
+    assert time.monotonic() - began < 3
+    assert (result["failed"], result["timed_out"], result["changed"]) == (True, True, False)
+    assert result["msg"].startswith("timed out after 1 s: cannot reach the API server at ")
+    assert ("Node worker may be unschedulable now" in result["msg"]) is (method == "PATCH")
+    assert names(api) == ["web"]
+
+
+def test_lists_are_bounded_by_the_deadline_too(api: FakeApi) -> None:
+    api.faults.append(Fault(method="GET", delay=0.5, times=9))
+    for ask in (Drain.plans, Drain.budgets, Drain.run):
+        with pytest.raises(DeadlinePassed):
+            ask(drain_of(api, 0.1))
+
+
+def test_a_cordon_whose_answer_did_not_come_is_undone(api: FakeApi, run_module: Run) -> None:
+    api.put(pod())
+    api.faults.append(Fault(method="PATCH", path="/nodes/worker", lose_answer=True, times=4))
+    result = run_module("kube_drain", name="worker", timeout_seconds=1, uncordon_on_failure=True)
+    assert result["timed_out"] is True
+    assert "Node worker was made schedulable again" in result["msg"]
+    assert not is_cordoned(api)
+
+
+def test_a_cordon_that_is_refused_leaves_no_doubt(api: FakeApi, run_module: Run) -> None:
+    api.put(pod())
+    api.faults.append(Fault(method="PATCH", status=403, reason="Forbidden", message="not this one"))
+    assert run_module("kube_drain", name="worker")["msg"].endswith("not this one")
+
+
+def test_undoing_the_cordon_is_bounded(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_drain, "UNCORDON_SECONDS", 0.1)
+    api.put(pod())
+    api.put(budget())
+
+    def hang(method: str, path: str) -> None:
+        if method == "PATCH":
+            api.faults.append(Fault(path="/nodes/worker", delay=4.0, times=9))
+
+    api.before = hang
+    api.faults.append(Fault(method="PATCH", path="/nodes/worker"))
+    result = run_module("kube_drain", name="worker", timeout_seconds=1, uncordon_on_failure=True)
+    assert "Node worker stays unschedulable, because it could not be changed back: cannot reach" in result["msg"]
+    assert is_cordoned(api)
 
 
 # Pods that come and go

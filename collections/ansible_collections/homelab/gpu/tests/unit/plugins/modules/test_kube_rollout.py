@@ -259,6 +259,39 @@ def test_a_rollout_that_is_hopeless_ends_the_wait(api: FakeApi, run_module: Run,
     assert words in result["msg"]
 
 
+@pytest.mark.parametrize("seen_by_controller", [False, True])
+def test_the_deadline_of_the_template_before_does_not_end_the_wait_for_an_undo(api: FakeApi, run_module: Run, seen_by_controller: bool) -> None:
+    """The controller finds the old ReplicaSet, and leaves the condition as it is until that one makes progress."""
+    with_history(api)
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T00:00:00Z"}
+    api.change("Deployment", "web", status={"availableReplicas": 0, "conditions": [late]})
+
+    def observe(method: str, path: str) -> None:
+        if seen_by_controller and method == "GET" and "fieldSelector" in path and "/deployments" in path:
+            api.change("Deployment", "web", status={"observedGeneration": 2, "replicas": 2})
+
+    def progress(_path: str) -> None:
+        api.change("Deployment", "web", status={"conditions": [{**late, "status": "True", "reason": "NewReplicaSetAvailable"}]})
+        api.settle()
+
+    api.before, api.on_watch = observe, progress
+    result = roll(run_module, state="undone", timeout_seconds=20)
+    assert not result.get("failed"), result["msg"]
+    told = [entry["what"] for entry in result["transitions"] if "from before the last change of its spec" in entry["what"]]
+    assert bool(told) is seen_by_controller
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_pods_that_could_not_be_made_are_named_at_the_deadline(api: FakeApi, run_module: Run, kind: str) -> None:
+    owner = with_history(api, kind)
+    about = {"kind": kind, "name": "web", "namespace": "default", "uid": owner["metadata"]["uid"]}
+    event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": "2026-01-01T00:00:01Z", "message": "exceeded quota"}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, **event})
+    result = roll(run_module, kind, state="restarted", timeout_seconds=1)
+    assert (result["failed"], result["timed_out"], api.count(path="/events")) == (True, True, 1)
+    assert f"{kind} default/web: exceeded quota (FailedCreate, last at 2026-01-01T00:00:01Z)" in result["msg"]
+
+
 def test_a_paused_rollout_will_not_complete(api: FakeApi, run_module: Run) -> None:
     with_history(api, paused=True)
     assert not roll(run_module).get("failed")

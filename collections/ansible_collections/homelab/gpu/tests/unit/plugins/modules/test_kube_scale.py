@@ -253,19 +253,14 @@ def test_a_wait_that_cannot_succeed_ends_early(api: FakeApi, run_module: Run, st
 
 
 def test_pods_that_a_stateful_set_cannot_make_are_named(api: FakeApi, run_module: Run) -> None:
-    api.put(workload("StatefulSet"))
-
-    def forbid(path: str) -> None:
-        if "/events" in path:
-            about = {"kind": "StatefulSet", "name": "web", "namespace": "default"}
-            for name, when in (("new", "2999-01-01T00:00:00Z"), ("old", "2000-01-01T00:00:00Z")):
-                event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": when, "message": f"{name}: exceeded quota"}
-                api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, **event})
-
-    api.on_watch = forbid
+    found = api.put(workload("StatefulSet"))
+    about = {"kind": "StatefulSet", "name": "web", "namespace": "default", "uid": found["metadata"]["uid"]}
+    for name, at in (("new", "2026-01-01T00:00:02Z"), ("old", "2026-01-01T00:00:01Z")):
+        event = {"reason": "FailedCreate", "involvedObject": about, "lastTimestamp": at, "message": f"{name}: exceeded quota"}
+        api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, **event})
     result = scale(run_module, 3, entry={"kind": "StatefulSet"}, timeout_seconds=1)
-    assert (result["failed"], result["timed_out"]) == (True, True)
-    assert "Event new: new: exceeded quota" in result["msg"]
+    assert (result["failed"], result["timed_out"], api.count(path="/events")) == (True, True, 1)
+    assert "StatefulSet default/web: new: exceeded quota (FailedCreate, last at 2026-01-01T00:00:02Z)" in result["msg"]
     assert "old" not in result["msg"]
 
 

@@ -8,6 +8,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.homelab.gpu.plugins.module_utils import _wait
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault
 
 Object = dict[str, t.Any]
@@ -157,6 +158,79 @@ def workload(kind: str, name: str, namespace: str = "default", replicas: int = 1
         "spec": {"replicas": replicas},
         "status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
     }
+
+
+@pytest.mark.parametrize(("written", "waits"), [("2026-01-01T00:00:00Z", False), ("2026-01-01T02:00:00Z", True)])
+def test_only_the_deadline_of_the_present_template_ends_the_wait(api: FakeApi, run_module: Run, written: str, waits: bool) -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2026-01-01T01:00:00Z"}
+    found = workload("Deployment", "web")
+    found["metadata"]["managedFields"] = [{"manager": "m", "time": written, "fieldsV1": {"f:spec": {}}}]
+    api.put({**found, "status": {**found["status"], "replicas": 2, "conditions": [late]}})
+    api.on_watch = lambda _path: api.change("Deployment", "web", status={"replicas": 1})
+    result = run_module("kube_wait", kind="Deployment", name="web", timeout_seconds=20)
+    assert bool(result.get("failed")) is not waits
+    assert "timed_out" not in result or not result["timed_out"]
+
+
+def refused(api: FakeApi, owner: Object, reason: str = "FailedCreate", name: str = "e", at: str = "2026-01-01T00:00:01Z", **about: str) -> None:
+    about = {"kind": owner["kind"], "name": owner["metadata"]["name"], "namespace": "default", "uid": owner["metadata"]["uid"], **about}
+    text = "Error creating: pods is forbidden: exceeded quota" if reason == "FailedCreate" else "Created pod: x"
+    event = {"reason": reason, "involvedObject": about, "lastTimestamp": at, "count": 5, "message": text}
+    api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, **event})
+
+
+REFUSED = "{} default/web: Error creating: pods is forbidden: exceeded quota (FailedCreate, 5 times, last at 2026-01-01T00:00:01Z)"
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet", "Job"])
+@pytest.mark.parametrize("until", ["ready", "expression"])
+def test_pods_that_could_not_be_made_are_named_at_the_deadline(api: FakeApi, run_module: Run, kind: str, until: str) -> None:
+    body = {**workload(kind, "web"), "status": {"observedGeneration": 1, "desiredNumberScheduled": 1, "updateRevision": "a"}}
+    refused(api, api.put({**body, "apiVersion": "batch/v1" if kind == "Job" else "apps/v1"}))
+    options = {"until": until, "expression": "status.x"} if until == "expression" else {}
+    result = run_module("kube_wait", kind=kind, name="web", timeout_seconds=0, **options)
+    assert (result["failed"], result["timed_out"]) == (True, True)
+    assert result["msg"].endswith(f"; {REFUSED.format(kind)}"), result["msg"]
+    assert api.count(path="/events") == 1
+
+
+@pytest.mark.parametrize("other", [{"uid": "another"}, {"reason": "SuccessfulCreate"}])
+def test_pods_that_were_made_or_are_of_another_are_not_named(api: FakeApi, run_module: Run, other: dict[str, str]) -> None:
+    owner = api.put({**workload("StatefulSet", "web"), "status": {"observedGeneration": 1}})
+    if "reason" in other:
+        refused(api, owner)
+    refused(api, owner, name="other", at="2026-01-01T00:00:02Z", **other)
+    result = run_module("kube_wait", kind="StatefulSet", name="web", timeout_seconds=0)
+    assert result["timed_out"] is True
+    assert "FailedCreate" not in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path="/events", status=403, reason="Forbidden", message="events is forbidden", times=9),
+        Fault(path="/events", drop=True, times=9),
+        Fault(path="/events", delay=0.3, times=9),
+    ],
+    ids=["403", "dropped", "slow"],
+)
+def test_events_that_cannot_be_read_are_left_out_and_not_asked_for_again(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setattr(_wait, "_AFTERWARDS_SECONDS", 0.1)
+    api.faults.append(fault)
+    for name in ("web", "db"):
+        refused(api, api.put({**workload("StatefulSet", name), "status": {"observedGeneration": 1}}), name=name)
+    result = run_module("kube_wait", kind="StatefulSet", names=["web", "db"], timeout_seconds=0)
+    assert (result["timed_out"], api.count(path="/events")) == (True, 1)
+    assert result["msg"].endswith("web: 0 of 1 updated, 0 of 1 ready")
+
+
+def test_events_are_no_matter_of_waits_that_succeed_or_are_for_a_deletion(api: FakeApi, run_module: Run) -> None:
+    ready = {**workload("StatefulSet", "web"), "status": {"observedGeneration": 1}}
+    refused(api, api.put(ready))
+    assert "FailedCreate" not in run_module("kube_wait", kind="StatefulSet", name="web", until="gone", timeout_seconds=0)["msg"]
+    api.on_watch = lambda _path: api.change("StatefulSet", "web", status={"readyReplicas": 1, "updatedReplicas": 1})
+    assert not run_module("kube_wait", kind="StatefulSet", name="web").get("failed")
+    assert api.count(path="/events") == 0
 
 
 def test_targets_are_waited_for_together(api: FakeApi, run_module: Run) -> None:
