@@ -59,6 +59,8 @@ options:
       - What the command reads from its standard input, which ends after that. Without it, the command has no standard input.
       - It is not shown among the options of the task, but what the command prints is; use C(no_log) on tasks that print secrets.
       - Needs Kubernetes 1.30 or later. An older API server could not tell the command that its input has ended, so nothing is run.
+      - A command that ends before it has read all of a large input may never be told to have ended, and O(timeout_seconds) passes. That is
+        so with C(kubectl exec), too. Let such a command read the rest, for example by C(cat >/dev/null).
     type: str
   stdin_add_newline:
     description:
