@@ -233,6 +233,8 @@ def without_secrets(obj: Object) -> Object:
             if shown.get(field):
                 shown[field] = dict.fromkeys(shown[field], _HIDDEN)
         (metadata.get("annotations") or {}).pop(_LAST_APPLIED, None)
+    if isinstance(shown.get("items"), list):
+        shown["items"] = [without_secrets(item) if isinstance(item, dict) else item for item in shown["items"]]
     return shown
 
 

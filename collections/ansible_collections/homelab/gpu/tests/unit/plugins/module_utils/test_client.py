@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 import time
 import typing as t
 
 import pytest
+import urllib3
 
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, pause_before_retry
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
@@ -46,6 +50,23 @@ def test_options_decide_alone(tmp_path: pathlib.Path) -> None:
 def test_environment_fills_in_when_no_cluster_is_named() -> None:
     settings = connection_settings({"context": "mine"}, {"K8S_AUTH_HOST": "https://a:6443", "K8S_AUTH_VERIFY_SSL": "no", "K8S_AUTH_CONTEXT": "other"})
     assert (settings["host"], settings["validate_certs"], settings["context"]) == ("https://a:6443", False, "mine")
+
+
+def test_every_option_has_its_variable(tmp_path: pathlib.Path) -> None:
+    file = str(tmp_path / "file")
+    pathlib.Path(file).touch()
+    expected = {
+        "kubeconfig": ("K8S_AUTH_KUBECONFIG", "/env"),
+        "context": ("K8S_AUTH_CONTEXT", "lab"),
+        "host": ("K8S_AUTH_HOST", "https://a:6443"),
+        "api_key": ("K8S_AUTH_API_KEY", "secret"),
+        "ca_cert": ("K8S_AUTH_SSL_CA_CERT", file),
+        "client_cert": ("K8S_AUTH_CERT_FILE", file),
+        "client_key": ("K8S_AUTH_KEY_FILE", file),
+        "proxy": ("K8S_AUTH_PROXY", "http://proxy:3128"),
+    }
+    settings = connection_settings({}, {**dict(expected.values()), "K8S_AUTH_VERIFY_SSL": "false"})
+    assert settings == {**{option: value for option, (_variable, value) in expected.items()}, "validate_certs": False, "in_cluster": None}
 
 
 def test_default_kubeconfig_comes_last(tmp_path: pathlib.Path) -> None:
@@ -146,6 +167,48 @@ def test_explicit_kubeconfig_wins_over_a_service_account(api: FakeApi, monkeypat
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
     assert open_client(connection_settings({"kubeconfig": api.kubeconfig()}, dict(os.environ))).server == api.url
+
+
+PLAIN = """
+import importlib, json, sys
+sys.modules["kubernetes"] = None
+ours = "ansible_collections.homelab.gpu.plugins"
+for name in sys.argv[1:]:
+    importlib.import_module(f"{ours}.modules.{name}")
+connection = importlib.import_module(f"{ours}.module_utils._connection")
+client = connection.open_client(connection.connection_settings({"kubeconfig": json.load(sys.stdin)}, {}))
+print(client.request("GET", "/version")["gitVersion"])
+"""
+
+
+def test_plain_kubeconfigs_need_no_kubernetes_package(api: FakeApi) -> None:
+    folder = pathlib.Path(importlib.util.find_spec("ansible_collections.homelab.gpu.plugins.modules").submodule_search_locations[0])  # type: ignore[union-attr,index]
+    names = sorted(path.stem for path in folder.glob("kube_*.py"))
+    assert "kube_apply" in names
+    command = [sys.executable, "-c", PLAIN, *names]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environ, input=json.dumps(api.kubeconfig()), capture_output=True, text=True, check=False)
+    assert done.stdout == "v1.34.1+k3s1\n", done.stderr
+
+
+@pytest.mark.parametrize("given", ["option", "kubeconfig", "environment", "none"])
+def test_proxies(api: FakeApi, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """The fake API server is the proxy of a cluster whose name only it knows."""
+    config = api.kubeconfig()
+    config["clusters"][0]["cluster"] = {"server": "http://cluster.invalid:6443", **({"proxy-url": api.url} if given == "kubeconfig" else {})}
+    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    # An option counts for more than what stands elsewhere
+    if given in ("option", "environment", "none"):
+        monkeypatch.setenv("http_proxy", api.url if given == "environment" else "http://127.0.0.1:9")
+    if given == "none":
+        monkeypatch.setenv("no_proxy", "cluster.invalid")
+    client = open_client(connection_settings({"kubeconfig": config, "proxy": api.url if given == "option" else None}, {}))
+    assert isinstance(client._transport, urllib3.ProxyManager) is (given != "none")
+    if given != "none":
+        client.request("GET", NODES, retry=False)
+        assert api.requests == [("GET", f"http://cluster.invalid:6443{NODES}")]
 
 
 # Requests

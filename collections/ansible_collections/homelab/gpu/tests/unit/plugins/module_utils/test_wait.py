@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
+import time
 import typing as t
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, WaitFailed, WrongCluster
+from ansible_collections.homelab.gpu.plugins.module_utils._exec import execute
+from ansible_collections.homelab.gpu.plugins.module_utils._logs import Follower
 from ansible_collections.homelab.gpu.plugins.module_utils._ready import Verdict, trouble
 from ansible_collections.homelab.gpu.plugins.module_utils._wait import (
     Selection,
@@ -183,6 +187,11 @@ def test_long_lists_of_what_is_missing_are_cut() -> None:
     seen = tracker(names=tuple(f"n{number}" for number in range(15)))
     seen.listed([], 1.0)
     assert seen.missing().endswith("n9: not found; and 5 more")
+
+
+@pytest.mark.parametrize("waits", [wait_for, Follower, execute], ids=lambda waits: waits.__name__)
+def test_deadlines_are_counted_by_a_clock_that_nobody_sets(waits: t.Callable[..., t.Any]) -> None:
+    assert inspect.signature(waits).parameters["clock"].default is time.monotonic
 
 
 def test_trim_leaves_the_original_alone() -> None:

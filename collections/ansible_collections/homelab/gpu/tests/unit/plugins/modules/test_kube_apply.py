@@ -10,7 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._workloads import label_selector
-from ansible_collections.homelab.gpu.tests.unit.fake_api import ApiFailure, FakeApi, Fault
+from ansible_collections.homelab.gpu.tests.unit.fake_api import ApiFailure, FakeApi, Fault, Kind
 
 Object = dict[str, t.Any]
 Run = t.Callable[..., Object]
@@ -151,6 +151,68 @@ def test_prune_removes_what_is_no_longer_defined(api: FakeApi, run_module: Run) 
     assert run_module("kube_apply", definitions=[labelled("a")], prune=PRUNE)["changed"] is False
 
 
+def secret(name: str = "s", **values: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+
+def left(api: FakeApi, kind: str = "ConfigMap") -> list[str]:
+    return sorted(key[3] for key in api.objects if key[1] == kind)
+
+
+def test_prune_is_for_the_kinds_that_it_names(api: FakeApi, run_module: Run) -> None:
+    keep = {**secret("old"), "metadata": {"name": "old", "labels": {"part-of": "models"}}}
+    run_module("kube_apply", definitions=[labelled("a"), labelled("b"), keep])
+    assert outcomes(run_module("kube_apply", definitions=[labelled("a")], prune=PRUNE)) == [("a", "unchanged"), ("b", "pruned")]
+    assert left(api, "Secret") == ["old"]
+
+
+def test_prune_looks_into_the_namespaces_of_the_definitions(api: FakeApi, run_module: Run) -> None:
+    api.put(namespace("models"))
+    here = [{**labelled(name), "metadata": {**labelled(name)["metadata"], "namespace": "models"}} for name in "ab"]
+    run_module("kube_apply", definitions=here)
+    assert outcomes(run_module("kube_apply", definitions=here[:1], prune=PRUNE)) == [("a", "unchanged"), ("b", "pruned")]
+
+
+def test_prune_wants_all_labels(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[labelled("a"), labelled("b")])
+    api.change("ConfigMap", "b", metadata={"labels": {"tier": "web"}})
+    run_module("kube_apply", definitions=[config_map("other")], prune={**PRUNE, "label_selectors": ["part-of=models", "tier=web"]})
+    assert left(api) == ["a", "other"]
+
+
+def test_prune_of_a_kind_that_two_groups_serve(api: FakeApi, run_module: Run) -> None:
+    api.kinds += [Kind("a.example.com/v1", "Widget", "widgets"), Kind("b.example.com/v1", "Widget", "widgets")]
+    for group in ("a", "b"):
+        run_module("kube_apply", definitions=[{**widget(group), "apiVersion": f"{group}.example.com/v1", "metadata": labelled(group)["metadata"]}])
+    prune = {"kinds": ["b.example.com/v1/Widget"], "label_selectors": ["part-of=models"]}
+    assert outcomes(run_module("kube_apply", definitions=[config_map()], prune=prune)) == [("c", "created"), ("b", "pruned")]
+    assert left(api, "Widget") == ["a"]
+
+
+def test_what_is_on_its_way_out_is_not_pruned_again(api: FakeApi, run_module: Run) -> None:
+    run_module("kube_apply", definitions=[labelled("a"), labelled("b")])
+    api.change("ConfigMap", "b", metadata={"finalizers": ["x/y"]})
+    assert outcomes(run_module("kube_apply", definitions=[labelled("a")], prune=PRUNE)) == [("a", "unchanged"), ("b", "pruned")]
+    again = run_module("kube_apply", definitions=[labelled("a")], prune=PRUNE)
+    assert (again["changed"], outcomes(again), api.count("DELETE")) == (False, [("a", "unchanged")], 1)
+
+
+@pytest.mark.parametrize("options", [{"definitions": [config_map("other")], "prune": PRUNE}, {"definitions": [config_map("b")], "state": "absent"}])
+def test_what_was_made_anew_meanwhile_is_not_deleted(api: FakeApi, run_module: Run, options: Object) -> None:
+    run_module("kube_apply", definitions=[labelled("b")])
+    first = api.find("ConfigMap", "b")["metadata"]["uid"]
+
+    def interfere(method: str, _path: str) -> None:
+        if method == "DELETE":
+            api.drop("ConfigMap", "b")
+            api.put(config_map("b"))
+
+    api.before = interfere
+    result = run_module("kube_apply", **options)
+    assert (result["failed"], result["status"]) == (True, 409)
+    assert api.find("ConfigMap", "b")["metadata"]["uid"] != first
+
+
 def test_nothing_is_pruned_after_a_failure(api: FakeApi, run_module: Run) -> None:
     run_module("kube_apply", definitions=[labelled("a"), labelled("b")])
     api.faults.append(Fault(method="PATCH", status=403, reason="Forbidden"))
@@ -181,15 +243,53 @@ def test_recreate_when_asked(api: FakeApi, run_module: Run, check_mode: bool) ->
     assert api.find("ConfigMap", "c")["data"] == {"a": "1" if check_mode else "2"}
 
 
-def test_what_holds_data_is_never_recreated(api: FakeApi, run_module: Run) -> None:
+def test_only_fixed_fields_are_a_reason_to_recreate(api: FakeApi, run_module: Run) -> None:
+    def refuse(_verb: str, _obj: Object) -> t.NoReturn:
+        raise ApiFailure(422, "Invalid", "no", [{"reason": "FieldValueInvalid", "message": "must be a number", "field": "data"}])
+
+    api.put(config_map(a="1"))
+    api.hooks.append(refuse)
+    result = run_module("kube_apply", definitions=[config_map(a="2")], recreate=True)
+    assert (result["failed"], result["status"], api.count("DELETE")) == (True, 422, 0)
+
+
+def test_recreation_waits_until_the_old_object_and_what_it_made_are_gone(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Object] = []
+    delete = FakeApi._delete
+
+    def spy(self: FakeApi, kind: t.Any, key: t.Any, current: Object, query: Object, options: Object) -> t.Any:
+        sent.append(options)
+        return delete(self, kind, key, current, query, options)
+
+    monkeypatch.setattr(FakeApi, "_delete", spy)
+    run_module("kube_apply", definitions=[config_map(a="1")])
+    api.change("ConfigMap", "c", metadata={"finalizers": ["x/y"]})
+    api.hooks.append(fixed)
+    api.on_watch = lambda _path: api.drop("ConfigMap", "c")
+    assert outcomes(run_module("kube_apply", definitions=[config_map(a="2")], recreate=True)) == [("c", "recreated")]
+    assert api.find("ConfigMap", "c")["data"] == {"a": "2"}
+    assert [options["propagationPolicy"] for options in sent] == ["Foreground"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version"),
+    [
+        ("Namespace", "v1"),
+        ("PersistentVolume", "v1"),
+        ("PersistentVolumeClaim", "v1"),
+        ("CustomResourceDefinition", "apiextensions.k8s.io/v1"),
+    ],
+)
+def test_what_holds_data_is_never_recreated(api: FakeApi, run_module: Run, kind: str, api_version: str) -> None:
     def refuse(_verb: str, _obj: Object) -> t.NoReturn:
         raise ApiFailure(422, "Invalid", "no", [{"reason": "FieldValueForbidden", "message": "spec is immutable after creation", "field": "spec"}])
 
-    api.put(namespace("models"))
+    held = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "models"}, "spec": {**DEFINITION["spec"], "size": 1}}
+    api.put(held)
     api.hooks.append(refuse)
-    result = run_module("kube_apply", definitions=[{**namespace("models"), "spec": {"finalizers": []}}], recreate=True)
-    assert "recreate=true does not delete a Namespace" in result["msg"]
-    assert api.find("Namespace", "models")
+    result = run_module("kube_apply", definitions=[{**held, "spec": {**held["spec"], "size": 2}}], recreate=True)
+    assert f"recreate=true does not delete a {kind}" in result["msg"]
+    assert api.count("DELETE") == 0
 
 
 def test_text_with_several_documents(api: FakeApi, run_module: Run) -> None:
@@ -233,18 +333,33 @@ def test_diff_without_noise(api: FakeApi, run_module: Run) -> None:
 
 
 def test_secrets_appear_nowhere(api: FakeApi, run_module: Run) -> None:
-    def secret(value: str) -> Object:
-        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": value}}
-
     for value in ("correct-horse", "battery-staple"):
-        result = run_module("kube_apply", diff=True, definitions=[secret(value)])
+        result = run_module("kube_apply", diff=True, definitions=[secret(password=value)])
         assert result["changed"] is True
         assert "horse" not in str(result)
         assert "staple" not in str(result)
     api.faults.append(Fault(method="PATCH", status=422, reason="Invalid", message="password tower-of-secrets is too well known"))
-    result = run_module("kube_apply", definitions=[secret("tower-of-secrets")])
+    result = run_module("kube_apply", definitions=[secret(password="tower-of-secrets")])
     assert result["failed"] is True
     assert "tower" not in str(result)
+
+
+def test_secrets_in_lists_and_short_ones_are_not_among_the_options_shown(api: FakeApi, run_module: Run) -> None:
+    listed = {"apiVersion": "v1", "kind": "List", "items": [secret(password="correct-horse", pin="q8y")]}
+    result = run_module("kube_apply", definitions=[secret(pin="p9z"), listed, {"kind": "ConfigMap"}])
+    assert "apiVersion is missing" in result["msg"]
+    assert "horse" not in str(result)
+    assert "p9z" not in str(result)
+    assert "q8y" not in str(result)
+
+
+def test_secrets_of_files_appear_nowhere(api: FakeApi, run_module: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "s.yml").write_text("{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {password: correct-horse}}")
+    api.faults.append(Fault(method="PATCH", status=422, reason="Invalid", message="password correct-horse is too well known"))
+    result = run_module("kube_apply", src=[str(tmp_path)])
+    assert result["failed"] is True
+    assert "is too well known" in result["msg"]
+    assert "horse" not in str(result)
 
 
 # Check mode
@@ -284,6 +399,12 @@ def test_a_definition_is_established_before_its_objects_come(api: FakeApi, run_m
     result = run_module("kube_apply", definitions=[widget(), DEFINITION])
     assert outcomes(result) == [("widgets.example.com", "created"), ("w", "created")]
     assert outcomes(run_module("kube_apply", definitions=[widget(), DEFINITION])) == [("widgets.example.com", "unchanged"), ("w", "unchanged")]
+    assert api.count("WATCH") == 1
+
+
+def test_a_definition_without_objects_is_established_too(api: FakeApi, run_module: Run) -> None:
+    api.on_watch = lambda _path: api.change("CustomResourceDefinition", "widgets.example.com", status=ESTABLISHED)
+    assert outcomes(run_module("kube_apply", definitions=[DEFINITION])) == [("widgets.example.com", "created")]
     assert api.count("WATCH") == 1
 
 
@@ -447,6 +568,12 @@ def test_absent_waits_for_finalizers(api: FakeApi, run_module: Run) -> None:
     result = run_module("kube_apply", state="absent", wait=True, definitions=[config_map()])
     assert outcomes(result) == [("c", "deleted")]
     assert [entry["what"] for entry in result["transitions"]] == ["c: being deleted since 2026-01-01T00:01:00Z, held by finalizers x/y", "c: gone"]
+
+
+def test_absent_does_not_wait_unasked(api: FakeApi, run_module: Run) -> None:
+    api.put({**config_map(), "metadata": {"name": "c", "namespace": "default", "finalizers": ["x/y"]}})
+    result = run_module("kube_apply", state="absent", timeout_seconds=1, definitions=[config_map()])
+    assert (outcomes(result), "waited_seconds" in result, api.count("WATCH")) == ([("c", "deleted")], False, 0)
 
 
 # Waiting

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 import typing as t
 
@@ -11,8 +12,8 @@ import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils import _drain
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
-from ansible_collections.homelab.gpu.plugins.module_utils._drain import Drain, Rules
-from ansible_collections.homelab.gpu.plugins.module_utils._errors import DeadlinePassed, WaitFailed
+from ansible_collections.homelab.gpu.plugins.module_utils._drain import Drain, Rules, _Leaving
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, DeadlinePassed, InputError, WaitFailed
 from ansible_collections.homelab.gpu.plugins.modules import kube_drain
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault
 
@@ -98,19 +99,28 @@ def test_labels_choose(api: FakeApi, run_module: Run) -> None:
     assert names(api) == ["b"]
 
 
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb"])
+def test_whole_shared_and_partitioned_gpus_are_meant_by_default(api: FakeApi, run_module: Run, resource: str) -> None:
+    api.put(pod("gpu", container={"resources": {"limits": {resource: "1"}}}))
+    api.put(pod("other", container={"resources": {"limits": {"example.com/nic": "1"}}}))
+    assert actions(run_module("kube_drain", check_mode=True, name="worker", mode="gpu")) == {"gpu": "evict", "other": "skip"}
+
+
+@pytest.mark.parametrize("disable_eviction", [False, True], ids=["evict", "delete"])
 @pytest.mark.parametrize("grace", [None, 0, 7])
-def test_grace_period_is_sent_even_if_it_is_0(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, grace: int | None) -> None:
+def test_grace_period_is_sent_even_if_it_is_0(
+    api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, grace: int | None, disable_eviction: bool
+) -> None:
     sent: list[t.Any] = []
-    evict = FakeApi._evict
+    delete = FakeApi._delete
 
-    def spy(self: FakeApi, kind: t.Any, namespace: str, name: str, query: Object, body: Object) -> t.Any:
-        sent.append(body["deleteOptions"].get("gracePeriodSeconds"))
-        body["deleteOptions"]["gracePeriodSeconds"] = 0
-        return evict(self, kind, namespace, name, query, body)
+    def spy(self: FakeApi, kind: t.Any, key: t.Any, current: Object, query: Object, options: Object) -> t.Any:
+        sent.append(options.get("gracePeriodSeconds"))
+        return delete(self, kind, key, current, query, {**options, "gracePeriodSeconds": 0})
 
-    monkeypatch.setattr(FakeApi, "_evict", spy)
+    monkeypatch.setattr(FakeApi, "_delete", spy)
     api.put(pod(grace=30))
-    assert run_module("kube_drain", name="worker", grace_period_seconds=grace)["changed"] is True
+    assert run_module("kube_drain", name="worker", grace_period_seconds=grace, disable_eviction=disable_eviction)["changed"] is True
     assert sent == [grace]
 
 
@@ -189,6 +199,61 @@ def test_time_that_the_server_asks_for_is_kept(api: FakeApi, run_module: Run) ->
     result = run_module("kube_drain", name="worker", timeout_seconds=20)
     assert not result.get("failed"), result["msg"]
     assert api.count("POST", "/eviction") == 2
+
+
+@pytest.mark.parametrize(("asked", "next_try"), [(7.0, 107.0), (None, 102.0)], ids=["as the server asks", "without a word"])
+def test_blocked_pod_rests_until(api: FakeApi, asked: float | None, next_try: float) -> None:
+    api.put(pod())
+    client = open_client(connection_settings({"kubeconfig": api.kubeconfig()}, {}))
+    work = Drain(client, "worker", Rules(), label_selector=None, grace_period_seconds=None, timeout_seconds=600)
+    work._clock = lambda: 100.0
+    work._watches_budgets = True
+    (plan,) = work.plans()
+    leaving = _Leaving(plan, plan.pod, None, "")
+    work._take_answer(leaving, ApiError(429, "POST", "/eviction", reason="TooManyRequests", retry_after=asked))
+    assert leaving.next_try == next_try
+
+
+@pytest.fixture
+def under_way(monkeypatch: pytest.MonkeyPatch) -> list[collections.Counter[t.Any]]:
+    """How many evictions counted by each budget were under way, each time that some had been sent."""
+    seen: list[collections.Counter[t.Any]] = []
+    send = Drain._send_due
+
+    def spy(self: Drain, now: float) -> None:
+        send(self, now)
+        seen.append(collections.Counter(leaving.budget for leaving in self._leaving.values() if leaving.under_way))
+
+    monkeypatch.setattr(Drain, "_send_due", spy)
+    return seen
+
+
+WEB = ("default", "web")
+
+
+def test_evictions_counted_by_one_budget_never_meet(api: FakeApi, run_module: Run, under_way: list[collections.Counter[t.Any]]) -> None:
+    for name in "abcd":
+        api.put(pod(name))
+    api.put(budget(4))
+    result = run_module("kube_drain", name="worker")
+    assert not result.get("failed"), result["msg"]
+    assert names(api) == []
+    assert max(seen[WEB] for seen in under_way) == 1
+
+
+def test_budgets_that_may_not_be_listed_are_known_by_their_refusals(
+    api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, under_way: list[collections.Counter[t.Any]]
+) -> None:
+    monkeypatch.setattr(_drain, "_BLOCKED_PAUSE", 0.01)
+    for name in "abcd":
+        api.put(pod(name))
+    api.put(budget())
+    api.faults.append(Fault(path="poddisruptionbudgets", status=403, reason="Forbidden", times=99))
+    api.before = lambda _method, _path: api.count("POST") > 4 and api.put(budget(4))
+    result = run_module("kube_drain", name="worker", timeout_seconds=20)
+    assert not result.get("failed"), result["msg"]
+    assert under_way[0] == {None: 4}
+    assert max(seen[WEB] for seen in under_way) == 1
 
 
 @pytest.mark.parametrize(
@@ -308,6 +373,39 @@ def test_pod_of_the_same_name_is_another_one(api: FakeApi) -> None:
     assert api.find("Pod", "web-0")["metadata"]["uid"] != first
 
 
+@pytest.mark.parametrize("disable_eviction", [False, True], ids=["evict", "delete"])
+def test_pod_made_anew_before_the_request_comes_is_left_alone(api: FakeApi, run_module: Run, disable_eviction: bool) -> None:
+    api.put(pod("web-0", owner="StatefulSet"))
+    first = api.find("Pod", "web-0")["metadata"]["uid"]
+
+    def controller(method: str, path: str) -> None:
+        if method in ("POST", "DELETE") and api.find("Pod", "web-0")["metadata"]["uid"] == first:
+            api.drop("Pod", "web-0")
+            api.put(pod("web-0", owner="StatefulSet"))
+
+    api.before = controller
+    result = run_module("kube_drain", name="worker", disable_eviction=disable_eviction)
+    assert [(found["uid"], found["gone"], found["requested_at_seconds"]) for found in result["pods"]] == [(first, True, None)]
+    assert names(api) == ["web-0"]
+
+
+def test_pod_made_anew_while_nobody_watched_is_another_one(api: FakeApi) -> None:
+    """Only lists tell of it: every watch is told that its version is too old."""
+    api.put(pod("web-0", owner="StatefulSet", grace=30))
+
+    def kubelet(method: str, path: str) -> None:
+        if method == "GET" and "/pods?" in path and api.find("Pod", "web-0")["metadata"].get("deletionTimestamp"):
+            api.drop("Pod", "web-0")
+            api.put(pod("web-0", owner="StatefulSet", grace=30))
+
+    api.faults.append(Fault(method="WATCH", status=410, reason="Expired", times=10**6))
+    api.before = kubelet
+    work = drain_of(api, 5)
+    work.run()
+    assert [found["gone"] for found in work.result()["pods"]] == [True]
+    assert names(api) == ["web-0"]
+
+
 @pytest.mark.parametrize(
     ("fault", "count"),
     [
@@ -379,6 +477,17 @@ def test_check_mode_tells_what_would_move_and_what_would_block(api: FakeApi, run
     assert actions(result) == {"a": "evict", "b": "evict", "done": "evict"}
     assert [(found["pod"], found["budget"]) for found in result["blockers"]] == [("b", "web")]
     assert {method for method, _path in api.requests} == {"GET"}
+
+
+def test_pod_that_would_be_lost_and_came_meanwhile_is_refused_too(api: FakeApi) -> None:
+    """While the node was cordoned, that is, after the first look at its pods."""
+    api.put(pod("web"))
+    work = drain_of(api, 20)
+    assert [plan.action for plan in work.plans()] == ["evict"]
+    api.put(pod("bare", owner=""))
+    with pytest.raises(InputError, match="default/bare: no controller would make it anew"):
+        work.run()
+    assert names(api) == ["bare", "web"]
 
 
 @pytest.mark.parametrize(

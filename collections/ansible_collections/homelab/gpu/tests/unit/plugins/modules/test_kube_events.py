@@ -115,6 +115,7 @@ def test_alike_events_become_one(api: FakeApi, run_module: Run) -> None:
         event(api, minute, "Pod/a", "Unhealthy", count=2)
     event(api, 4, "Pod/a", "Unhealthy", "another text")
     event(api, 0, "Pod/b", "Unhealthy")
+    assert [entry["count"] for entry in run_module("kube_events")["events"]] == [1, 2, 2, 2, 1], "only where it is asked for"
     result = run_module("kube_events", aggregate=True)
     assert [(entry["object"]["name"], entry["count"], entry["first_time"], entry["last_time"]) for entry in result["events"]] == [
         ("b", 1, ISO.format(0), ISO.format(0)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.homelab.gpu.tests.unit.fake_api import FakeApi, Fault, Kind
 
@@ -192,3 +193,39 @@ def test_secrets_are_hidden_in_failures_too(api: FakeApi, run_module: Run) -> No
     result = run_module("kube_info", queries=[{"kind": "Node", "name": "a", "label_selectors": ["x"]}])
     assert result["failed"] is True
     assert "test-token" not in str(result)
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_the_api_key_is_hidden(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    api.faults.append(Fault(status=403, reason="Forbidden", message="what is correct-horse good for", times=9))
+    if way == "environment":
+        monkeypatch.setenv("K8S_AUTH_HOST", api.url)
+        monkeypatch.setenv("K8S_AUTH_API_KEY", "correct-horse")
+    result = run_module("kube_info", **({"host": api.url, "api_key": "correct-horse"} if way == "option" else {"kubeconfig": None}))
+    assert api.headers[-1]["authorization"] == "Bearer correct-horse"
+    assert (result["status"], result["reason"], result["causes"]) == (403, "Forbidden", [])
+    assert "good for" in result["msg"]
+    assert "horse" not in str(result)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"host": "http://127.0.0.1:9", "api_key": "correct-horse"},
+        {"kubeconfig": {"users": [{"name": "u", "user": {"username": "u", "password": "correct-horse"}}]}},
+    ],
+    ids=["api_key", "password"],
+)
+def test_secrets_are_hidden_where_no_cluster_was_asked(api: FakeApi, run_module: Run, options: Object) -> None:
+    result = run_module("kube_wait", kind="Node", timeout_seconds=-1, **options)
+    assert "timeout_seconds is -1" in result["msg"]
+    assert result["invocation"]["module_args"]["kind"] == "Node"
+    assert "horse" not in str(result)
+
+
+def test_options_do_not_reach_the_system_log(api: FakeApi, run_module: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inline kubeconfig is a secret that no argument spec knows."""
+    logged: list[object] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda self, message, log_args=None: logged.append((message, log_args)))
+    run_module("kube_info")
+    assert logged == []
