@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
+import pkgutil
 import socket
 import subprocess
 import sys
@@ -17,6 +17,7 @@ import typing as t
 import pytest
 import urllib3
 
+from ansible_collections.homelab.gpu.plugins import modules
 from ansible_collections.homelab.gpu.plugins.module_utils._client import Client, KindNotServed, pause_before_retry
 from ansible_collections.homelab.gpu.plugins.module_utils._connection import connection_settings, open_client
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import ApiError, ClientConfigError, DeadlinePassed, InputError, Unreachable, WrongCluster
@@ -182,8 +183,7 @@ print(client.request("GET", "/version")["gitVersion"])
 
 
 def test_plain_kubeconfigs_need_no_kubernetes_package(api: FakeApi) -> None:
-    folder = pathlib.Path(importlib.util.find_spec("ansible_collections.homelab.gpu.plugins.modules").submodule_search_locations[0])  # type: ignore[union-attr,index]
-    names = sorted(path.stem for path in folder.glob("kube_*.py"))
+    names = sorted(module.name for module in pkgutil.iter_modules(modules.__path__) if module.name.startswith("kube_"))
     assert "kube_apply" in names
     command = [sys.executable, "-c", PLAIN, *names]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
