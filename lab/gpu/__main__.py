@@ -43,13 +43,12 @@ def put(host: str, path: str, content: bytes, mode: str) -> None:
     on_host(host, f"mkdir -p {folder} && cat >{path}.new && chmod {mode} {path}.new && mv {path}.new {path}", content)
 
 
-def install(host: str, state: State) -> State:
+def install(host: str, driver: str) -> None:
     made = build.build()
     libraries = on_host(host, "dirname $(ldconfig -p | awk '$1 == \"libc.so.6\" {print $NF; exit}')").decode().strip()
-    put(host, f"{libraries}/libnvidia-ml.so.{state.driver}", (made / build.LIBRARY).read_bytes(), "0755")
+    put(host, f"{libraries}/libnvidia-ml.so.{driver}", (made / build.LIBRARY).read_bytes(), "0755")
     put(host, "/usr/bin/nvidia-smi", (made / build.PROGRAM).read_bytes(), "0755")
     on_host(host, "ldconfig")
-    return state
 
 
 CHANGES: Final[dict[str, Callable[[State, argparse.Namespace], State]]] = {
@@ -87,10 +86,10 @@ def main(words: Sequence[str]) -> int:
         if options.command == "show":
             sys.stdout.write(on_host(options.host, f"cat {PATH}").decode())
             return 0
-        if options.command == "install":
-            state = install(options.host, of_products(options.products))
-        elif options.command == "swap":
+        if options.command in ("install", "swap"):
             state = of_products(options.products)
+            if options.command == "install":
+                install(options.host, state.driver)
         else:
             state = CHANGES[options.command](parsed(on_host(options.host, f"cat {PATH}").decode()), options)
         put(options.host, PATH, rendered(state).encode(), "0644")

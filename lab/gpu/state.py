@@ -11,7 +11,7 @@ from typing import Any, Final
 
 PATH: Final = "/run/mock-nvml/state"
 # NVML's numbers
-INIT_ERRORS: Final = {"none": 0, "not-loaded": 9, "mismatch": 18, "unknown": 999}
+INIT_ERRORS: Final = {"not-loaded": 9, "mismatch": 18, "unknown": 999}
 
 
 class StateError(Exception):

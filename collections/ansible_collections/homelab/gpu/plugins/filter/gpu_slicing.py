@@ -12,6 +12,7 @@ author: homelab.gpu contributors (@homelab-gpu)
 description:
   - Takes the GPUs that M(homelab.gpu.gpu_info) found on one node and gives the one config that NVIDIA's device plugin gets there.
   - The device plugin shares all GPUs of a node alike. A GPU that is not in the table of known ones is not shared, and neither is any other of its node.
+  - A GPU that does not answer is refused, for which one it is cannot be told.
   - Sharing isolates neither memory nor faults.
 options:
   _input:

@@ -83,6 +83,10 @@ def slicing(
 def _skus_of(gpus: t.Sequence[t.Mapping[str, t.Any]], table: t.Mapping[str, Sku]) -> tuple[list[Sku], list[t.Mapping[str, t.Any]]]:
     found, unknown = [], []
     for gpu in gpus:
+        state = gpu.get("state", "ready")
+        if not gpu["sku"] and state != "ready":
+            # Else a GPU that is lost for a moment would take the slices of all others along
+            raise InputError(f"{_label(gpu)} is in the state {state}, so which SKU it is cannot be told: {gpu.get('state_reason')}. Mend that first")
         if not gpu["sku"]:
             unknown.append(gpu)
         elif gpu["sku"] not in table:

@@ -114,6 +114,7 @@ def test_what_a_person_should_know() -> None:
         (gpus(P40, RTX3060), {"mixed": "smallest", "replicas": 3}, "allows from 2 to 2"),
         (gpus(RTX3060, "y"), {"mixed": "smallest", "skus": [{**own("y"), "replicas_min": 3}]}, "no number of replicas fits all GPUs of the node"),
         (gpus(THOR, P40), {"mixed": "smallest"}, "a Tegra and other GPUs are in one node"),
+        ([{**gpus(None)[0], "state": "lost", "state_reason": "off the bus"}], {}, "is in the state lost, so which SKU it is cannot be told: off the bus."),
         (gpus("y"), {}, "has the SKU y, which is not in the table; give skus to this filter as to gpu_info"),
         ({}, {}, "the input is not the list gpus of homelab.gpu.gpu_info"),
         ([{"uuid": "GPU-1"}], {}, "the input is not the list gpus"),

@@ -107,6 +107,11 @@ def two_controllers(tree: SysfsTree) -> None:
     tree.pci("0000:00:07.0", GPU, removable="removable")
 
 
+def link_tells_which_controller(tree: SysfsTree) -> None:
+    two_controllers(tree)
+    (tree.root / "sys/devices/pci0000:00/0000:00:07.0/supplier:pci:0000:00:0d.3").mkdir()
+
+
 @pytest.mark.parametrize(
     ("make", "found"),
     [
@@ -117,6 +122,7 @@ def two_controllers(tree: SysfsTree) -> None:
         (not_authorised, []),
         (inside, []),
         (two_controllers, []),
+        (link_tells_which_controller, ["enclosure-3"]),
     ],
 )
 def test_enclosures(tree: SysfsTree, make: object, found: list[str]) -> None:
