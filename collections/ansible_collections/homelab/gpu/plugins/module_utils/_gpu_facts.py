@@ -68,9 +68,11 @@ def gpu_facts(root: str, answer: Answer, skus: t.Sequence[Sku]) -> Object:
         )
     shown = {gpu["pci_address"] for gpu in gpus}
     # Without the device in sysfs, as on a Tegra whose GPU is no PCI device, or in a container
-    gpus += [_bare(address, told, board, root, skus) for address, told in sorted(answer.gpus.items()) if address not in shown]
+    for address in sorted({*answer.gpus, *answer.lost} - shown):
+        told_state = ("lost", "the driver calls it lost") if address in answer.lost else ("ready", "")
+        gpus.append(_bare(address, told_state, answer.gpus.get(address), board, root, skus))
     if board is not None and not gpus:
-        gpus.append(_bare("", None, board, root, skus))
+        gpus.append(_bare("", ("ready", "part of the Tegra module"), None, board, root, skus))
     return {
         "gpus": gpus,
         "driver": _driver(answer, kernel, displays),
@@ -132,7 +134,7 @@ def _told(told: Object | None, board: Object | None, root: str, skus: t.Sequence
     }
 
 
-def _bare(address: str, told: Object | None, board: Object | None, root: str, skus: t.Sequence[Sku]) -> Object:
+def _bare(address: str, state: tuple[str, str], told: Object | None, board: Object | None, root: str, skus: t.Sequence[Sku]) -> Object:
     return {
         "pci_address": address,
         "pci_id": "",
@@ -145,8 +147,8 @@ def _bare(address: str, told: Object | None, board: Object | None, root: str, sk
         "external": False,
         "external_reason": "",
         "enclosure_id": "",
-        "state": "ready" if told or board else "not_answering",
-        "state_reason": "" if told else "part of the Tegra module",
+        "state": state[0],
+        "state_reason": state[1],
         **_told(told, board, root, skus),
     }
 

@@ -142,6 +142,12 @@ def test_host_without_anything(tree: SysfsTree, look: Run) -> None:
     assert result["driver"] == {"state": "absent", "message": "no NVIDIA driver is loaded", "version": "", "kernel_version": "", "flavour": ""}
 
 
+def test_what_only_the_driver_tells_of(tree: SysfsTree, look: Run) -> None:
+    lost = "Unable to determine the device handle for GPU0000:3F:00.0: GPU is lost.  Reboot the system to recover this GPU"
+    result = look(lost, line(SECOND, "GPU-2"), code=15)
+    assert [(gpu["pci_address"], gpu["uuid"], gpu["state"]) for gpu in result["gpus"]] == [(FIRST, "", "lost"), (SECOND, "GPU-2", "ready")]
+
+
 def test_module_without_its_programs(tree: SysfsTree, look: Run) -> None:
     tree.pci("0000:00:01.0", FIRST, driver="nvidia")
     tree.write("proc/driver/nvidia/version", KERNEL)
