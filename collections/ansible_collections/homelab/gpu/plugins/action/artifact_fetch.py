@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import ARCHITECTURES, LockError, cache_path, select
+from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import ARCHITECTURES, PACKAGE_FORMATS, LockError, cache_path, select
 from ansible_collections.homelab.gpu.plugins.plugin_utils._artifact_cache import fetch_all, read_lock
 
 
@@ -32,7 +32,10 @@ class ActionModule(ActionBase):
                     "options": {
                         "version": {"type": "str", "required": True},
                         "architecture": {"type": "str", "choices": list(ARCHITECTURES), "required": True},
+                        "binary": {"type": "str", "default": "k3s"},
                         "images": {"type": "list", "elements": "str", "default": []},
+                        "packages": {"type": "list", "elements": "str", "default": []},
+                        "package_format": {"type": "str", "choices": list(PACKAGE_FORMATS)},
                     },
                 },
                 "parallel": {"type": "int", "default": 4},
@@ -49,9 +52,18 @@ class ActionModule(ActionBase):
 
         artifacts: list[dict[str, Any]] = []
         missing: list[str] = []
-        for want in options["wants"]:
-            chosen, lacking = select(entries, version=want["version"], arch=want["architecture"], images=want["images"])
-            artifacts.append({"want": want, "files": [{**entry, "path": cache_path(cache, entry)} for entry in chosen]})
+        # Told as they were given, so that a host finds its own
+        for given, want in zip(self._task.args["wants"], options["wants"]):
+            chosen, lacking = select(
+                entries,
+                version=want["version"],
+                arch=want["architecture"],
+                binary=want["binary"],
+                images=want["images"],
+                packages=want["packages"],
+                package_format=want["package_format"] or "",
+            )
+            artifacts.append({"want": given, "files": [{**entry, "path": cache_path(cache, entry)} for entry in chosen]})
             missing.extend(lacking)
         if missing:
             lines = "\n".join(f"  {line}" for line in missing)

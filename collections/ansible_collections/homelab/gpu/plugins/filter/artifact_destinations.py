@@ -20,11 +20,12 @@ options:
   binary:
     description: Path of the binary on the host.
     type: path
-    required: true
   images_dir:
     description: Directory of image archives on the host.
     type: path
-    required: true
+  packages_dir:
+    description: Directory of packages on the host.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -45,17 +46,21 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
-def artifact_destinations(files: list[dict[str, Any]], binary: str, images_dir: str) -> list[dict[str, Any]]:
+def artifact_destinations(
+    files: list[dict[str, Any]], binary: str | None = None, images_dir: str | None = None, packages_dir: str | None = None
+) -> list[dict[str, Any]]:
+    places = {"binary": binary, "images": images_dir, "package": packages_dir}
     result = []
     for entry in files:
+        place = places.get(entry["kind"])
+        if not place:
+            raise AnsibleFilterError(f"artifact_destinations: {entry['name']} has the kind {entry['kind']}, which this host does not receive")
         common = {"src": entry["path"], "size": entry["size"], "sha256": entry["sha256"]}
         if entry["kind"] == "binary":
             # The type that K3s' SELinux policy gives to /usr/local/bin/k3s, which here is a link.
-            result.append({**common, "dest": binary, "mode": "0755", "setype": "container_runtime_exec_t"})
-        elif entry["kind"] == "images":
-            result.append({**common, "dest": posixpath.join(images_dir, entry["filename"]), "mode": "0644"})
+            result.append({**common, "dest": place, "mode": "0755", "setype": "container_runtime_exec_t"})
         else:
-            raise AnsibleFilterError(f"artifact_destinations: {entry['name']} has the kind {entry['kind']}, which no host receives")
+            result.append({**common, "dest": posixpath.join(place, entry["filename"]), "mode": "0644"})
     return result
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 __all__ = [
     "ARCHITECTURES",
+    "PACKAGE_FORMATS",
     "LockError",
     "cache_path",
     "check_lock",
@@ -26,8 +27,9 @@ __all__ = [
 
 SCHEMA = 1
 ARCHITECTURES = ("amd64", "arm64")
-KINDS = ("binary", "images", "bundle")
+KINDS = ("binary", "images", "package", "bundle")
 IMAGE_SUFFIXES = (".tar", ".tar.gz", ".tar.zst")
+PACKAGE_FORMATS = ("deb", "rpm")
 _FIELDS: dict[str, type] = {"name": str, "version": str, "arch": str, "kind": str, "filename": str, "url": str, "size": int, "sha256": str}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"(?:file:///|https?://[^/]+/)\S+")
@@ -71,7 +73,13 @@ def _entry_problems(where: str, entry: Any) -> list[tuple[str, str]]:
         problems.append((f"{where}: filename is {entry['filename']!r}", "use a plain file name"))
     if entry["kind"] == "images" and not entry["filename"].endswith(IMAGE_SUFFIXES):
         problems.append((f"{where}: {entry['filename']} is no image archive that K3s imports", f"end it with one of {', '.join(IMAGE_SUFFIXES)}"))
+    if entry["kind"] == "package" and _package_format(entry) not in PACKAGE_FORMATS:
+        problems.append((f"{where}: {entry['filename']} is no package", f"end it with one of {', '.join('.' + form for form in PACKAGE_FORMATS)}"))
     return problems
+
+
+def _package_format(entry: dict[str, Any]) -> str:
+    return entry["filename"].rpartition(".")[2] if entry["kind"] == "package" else ""
 
 
 def check_lock(content: Any) -> list[dict[str, Any]]:
@@ -84,14 +92,14 @@ def check_lock(content: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not entries:
         raise LockError([("it has no list of artifacts", "name at least one artifact under 'artifacts'")])
     problems = []
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, str, str, str]] = set()
     for number, entry in enumerate(entries, start=1):
         name = entry.get("name") if isinstance(entry, dict) else None
         where = f"artifact {number}" + (f" ({name})" if isinstance(name, str) else "")
         found = _entry_problems(where, entry)
         problems.extend(found)
         if not found:
-            key = (entry["name"], entry["version"], entry["arch"])
+            key = (entry["name"], entry["version"], entry["arch"], _package_format(entry))
             if key in seen:
                 problems.append((f"{where} is listed twice for {key[1]} {key[2]}", "remove one of the two"))
             seen.add(key)
@@ -100,22 +108,36 @@ def check_lock(content: Any) -> list[dict[str, Any]]:
     return entries
 
 
-def select(entries: list[dict[str, Any]], *, version: str, arch: str, images: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What a host of this architecture receives: the binary and the named image archives. Returns the entries and what is missing.
+def select(
+    entries: list[dict[str, Any]],
+    *,
+    version: str,
+    arch: str,
+    images: list[str],
+    binary: str = "k3s",
+    packages: list[str] | None = None,
+    package_format: str = "",
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What a host of this architecture receives: the binary, the named image archives and packages. Returns the entries and what is missing.
 
-    The binary and the archives named k3s-* must have the wanted version; other archives may have their own, if it is the only one.
+    The binary, packages and the archives named k3s-* must have the wanted version; other archives may have their own, if it is the only one.
     """
+    wanted = [("binary", name) for name in [binary] if name]
+    wanted += [("images", name) for name in images]
+    wanted += [("package", name) for name in packages or []]
     chosen, missing = [], []
-    for kind, name in [("binary", "k3s"), *(("images", image) for image in images)]:
-        candidates = [entry for entry in entries if entry["name"] == name and entry["kind"] == kind and entry["arch"] == arch]
+    for kind, name in wanted:
+        listed = [entry for entry in entries if entry["name"] == name and entry["kind"] == kind and _package_format(entry) in ("", package_format or "any")]
+        candidates = [entry for entry in listed if entry["arch"] == arch]
         exact = [entry for entry in candidates if entry["version"] == version]
         if exact:
             chosen.append(exact[0])
-        elif len(candidates) == 1 and not (kind == "binary" or name.startswith("k3s")):
+        elif len(candidates) == 1 and kind == "images" and not name.startswith("k3s"):
             chosen.append(candidates[0])
         else:
-            known = sorted({f"{entry['version']} {entry['arch']}" for entry in entries if entry["name"] == name and entry["kind"] == kind})
-            missing.append(f"{name} ({kind}) {version} {arch}" + (f"; listed are {', '.join(known)}" if known else "; no version of it is listed"))
+            known = sorted({f"{entry['version']} {entry['arch']}" for entry in listed})
+            what = package_format if kind == "package" else kind
+            missing.append(f"{name} ({what}) {version} {arch}" + (f"; listed are {', '.join(known)}" if known else "; no version of it is listed"))
     return chosen, missing
 
 

@@ -39,7 +39,7 @@ options:
     required: true
     suboptions:
       version:
-        description: K3s version.
+        description: Version of the binary, of the packages, and of the archives of K3s.
         type: str
         required: true
       architecture:
@@ -47,11 +47,24 @@ options:
         type: str
         choices: [amd64, arm64]
         required: true
+      binary:
+        description: Name of the binary; empty for none.
+        type: str
+        default: k3s
       images:
         description: Names of image archives.
         type: list
         elements: str
         default: []
+      packages:
+        description: Names of packages. With them goes O(wants[].package_format).
+        type: list
+        elements: str
+        default: []
+      package_format:
+        description: What the host's package manager takes.
+        type: str
+        choices: [deb, rpm]
   parallel:
     description: How many files to fetch at once.
     type: int

@@ -68,6 +68,8 @@ def test_right_lock() -> None:
         (lock(entry(url="https://example.com/v1.37.1+k3s1/k3s")), "raw '+'"),
         (lock(entry(filename="../k3s")), "filename is '../k3s'"),
         (lock({**images(), "filename": "images.zip"}), "no image archive"),
+        (lock(entry(kind="package", filename="toolkit.tgz")), "toolkit.tgz is no package"),
+        (lock(*(entry(kind="package", filename="toolkit.deb") for _twice in range(2))), "artifact 2 (k3s) is listed twice"),
         (lock(entry(mirror="x")), "unknown field mirror"),
         (lock(entry(), entry()), "artifact 2 (k3s) is listed twice"),
     ],
@@ -112,6 +114,32 @@ def test_choice(version: str, arch: str, names: list[str], chosen: list[str], mi
     found, lacking = select(LISTED, version=version, arch=arch, images=names)
     assert [item["name"] for item in found] == chosen
     assert lacking == missing
+
+
+PACKAGES = [
+    *LISTED,
+    *(entry(name=name, version="1.20.1-1", kind="package", filename=f"{name}.{form}") for name in ("toolkit", "base") for form in ("deb", "rpm")),
+]
+
+
+@pytest.mark.parametrize(
+    ("version", "form", "names", "chosen", "missing"),
+    [
+        ("1.20.1-1", "deb", ["toolkit", "base"], ["toolkit.deb", "base.deb"], []),
+        ("1.20.1-1", "rpm", ["base"], ["base.rpm"], []),
+        # Packages are never taken from another version
+        ("1.20.2-1", "deb", ["base"], [], ["base (deb) 1.20.2-1 amd64; listed are 1.20.1-1 amd64"]),
+        ("1.20.1-1", "deb", ["models"], [], ["models (deb) 1.20.1-1 amd64; no version of it is listed"]),
+    ],
+)
+def test_choice_of_packages(version: str, form: str, names: list[str], chosen: list[str], missing: list[str]) -> None:
+    found, lacking = select(PACKAGES, version=version, arch="amd64", images=[], binary="", packages=names, package_format=form)
+    assert [item["filename"] for item in found] == chosen
+    assert lacking == missing
+
+
+def test_deb_and_rpm_of_one_package_are_not_twice_the_same() -> None:
+    assert len(check_lock(lock(*PACKAGES))) == len(PACKAGES)
 
 
 @pytest.fixture
