@@ -21,7 +21,7 @@ from typing import Final
 
 from lab.distribution.build.toolchain import ToolError
 from lab.gpu import build
-from lab.gpu.state import INIT_ERRORS, PATH, PRODUCTS, State, StateError, of_products, parsed, rendered
+from lab.gpu.state import INIT_ERRORS, PATH, PATH_IN_CONTAINERS, PRODUCTS, SIZE, State, StateError, of_products, parsed, rendered
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 HOST: Final = "k3s-gpu-worker"
@@ -41,6 +41,13 @@ def put(host: str, path: str, content: bytes, mode: str) -> None:
     """In one step: whoever reads never sees half of it."""
     folder = path.rpartition("/")[0]
     on_host(host, f"mkdir -p {folder} && cat >{path}.new && chmod {mode} {path}.new && mv {path}.new {path}", content)
+
+
+def put_state(host: str, state: State) -> None:
+    """Into the file itself, and in one write: containers hold this very file, and nobody may see half of it."""
+    folders = f"{PATH.rpartition('/')[0]} {PATH_IN_CONTAINERS.rpartition('/')[0]}"
+    write = f"dd of={PATH} bs={SIZE} iflag=fullblock conv=notrunc status=none"
+    on_host(host, f"mkdir -p {folders} && {write} && ln -f {PATH} {PATH_IN_CONTAINERS}", rendered(state).encode())
 
 
 def install(host: str, driver: str) -> None:
@@ -92,7 +99,7 @@ def main(words: Sequence[str]) -> int:
                 install(options.host, state.driver)
         else:
             state = CHANGES[options.command](parsed(on_host(options.host, f"cat {PATH}").decode()), options)
-        put(options.host, PATH, rendered(state).encode(), "0644")
+        put_state(options.host, state)
     except (StateError, build.BuildError, ToolError) as error:
         print(error, file=sys.stderr)
         return 1

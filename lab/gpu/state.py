@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 PATH: Final = "/run/mock-nvml/state"
+# The same file, where NVIDIA's container toolkit looks for the socket of the persistence daemon, which it shows to containers
+PATH_IN_CONTAINERS: Final = "/run/nvidia-persistenced/socket"
+SIZE: Final = 4096
+"""Of the file, in bytes: as much as the library reads in one call."""
 # NVML's numbers
 INIT_ERRORS: Final = {"not-loaded": 9, "mismatch": 18, "unknown": 999}
 
@@ -111,7 +115,10 @@ def rendered(state: State) -> str:
             "xid_number": gpu.xid_number,
         }
         lines |= {f"gpu{number}.{key}": value for key, value in values.items()}
-    return "".join(f"{key}={value}\n" for key, value in lines.items())
+    text = "".join(f"{key}={value}\n" for key, value in lines.items())
+    if len(text.encode()) > SIZE:
+        raise StateError(f"{len(state.gpus)} GPUs are more than the state file holds")
+    return text.ljust(SIZE, "\n")
 
 
 def parsed(text: str) -> State:

@@ -157,9 +157,21 @@ def test_commands_change_the_file(words: list[str], expected: State, monkeypatch
     before = of_products(["tesla-p40", "thor"])
     written = {}
     monkeypatch.setattr(command, "on_host", lambda _host, _command: rendered(before).encode())
-    monkeypatch.setattr(command, "put", lambda host, path, content, _mode: written.update({(host, path): content.decode()}))
+    monkeypatch.setattr(command, "put_state", lambda host, state: written.update({host: state}))
     assert command.main(words) == 0
-    assert {key: parsed(text) for key, text in written.items()} == {("k3s-gpu-worker", "/run/mock-nvml/state"): expected}
+    assert written == {"k3s-gpu-worker": expected}
+
+
+def test_state_is_written_into_the_file_that_containers_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {"PATH": tmp_path / "mock/state", "PATH_IN_CONTAINERS": tmp_path / "persistenced/socket"}
+    for name, path in paths.items():
+        monkeypatch.setattr(command, name, str(path))
+    monkeypatch.setattr(command, "on_host", lambda _host, line, given: subprocess.run(["sh", "-ec", line], input=given, check=True))
+    command.put_state("host", of_products(["tesla-p40", "thor"]))
+    with paths["PATH_IN_CONTAINERS"].open() as held:
+        command.put_state("host", of_products(["thor"]))
+        assert parsed(held.read()) == of_products(["thor"])
+    assert paths["PATH"].samefile(paths["PATH_IN_CONTAINERS"])
 
 
 def test_return_makes_all_well() -> None:

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 if str(CHECKOUT) not in sys.path:
@@ -402,14 +402,13 @@ def close_connections(lab: Lab, address: str | None = None) -> None:
             path.unlink(missing_ok=True)
 
 
-def lab_json(lab: Lab, record: Mapping[str, Any], distribution: str, artifacts_lock: str) -> str:
+def lab_json(lab: Lab, record: Mapping[str, Any], software: Mapping[str, str]) -> str:
     return (
         json.dumps(
             {
                 "id": lab.id,
                 "subnet": record["subnet"],
-                "distribution": distribution,
-                "artifacts_lock": artifacts_lock,
+                **software,
                 "control_path": str(lab.run / "ssh"),
                 "cgroup_version": 2 if own.cgroup_v2() else 1,
                 "hosts": {name: {"address": address} for name, address in record["hosts"].items()},
@@ -433,7 +432,11 @@ def describe(hosts: Mapping[str, str], states: Mapping[str, HostState]) -> dict[
     return {name: f"{states[name].state} {address}" if name in states else "absent" for name, address in hosts.items()}
 
 
-def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: str, artifacts_lock: str, check: bool) -> Report:
+SOFTWARE: Final = ("distribution", "artifacts_lock", "gpu_artifacts_lock")
+"""Which software the hosts will get: options of this program, keys of lab.json."""
+
+
+def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, software: Mapping[str, str], check: bool) -> Report:
     report = Report()
     hosts = check_host_names(hosts)
     record = read_json(lab.record)
@@ -452,7 +455,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
             elif states[host].state != "running":
                 report.actions.append(f"start {host} (it is {states[host].state})")
         current = read_json(lab.dot_lab / "lab.json") if lab.dot_lab.is_dir() else {}
-        if not report.actions and (current.get("distribution"), current.get("artifacts_lock")) != (distribution, artifacts_lock):
+        if not report.actions and any(current.get(key) != value for key, value in software.items()):
             report.actions.append("write .lab/lab.json")
         report.after = {"hosts": {host: "running" if host not in known else f"running {known[host]}" for host in wanted}}
         return report
@@ -496,7 +499,7 @@ def up(lab: Lab, hosts: Sequence[str], image: host_image.Image, distribution: st
         report.actions += [action for action in in_parallel(bring_up, wanted) if action]
     if any(host in known for host in wanted) and len(wanted) > len(known):
         in_parallel(lambda host: tell_names(lab, host, addresses), list(known))
-    if write(lab.dot_lab / "lab.json", lab_json(lab, record, distribution, artifacts_lock), 0o600):
+    if write(lab.dot_lab / "lab.json", lab_json(lab, record, software), 0o600):
         report.actions.append("write .lab/lab.json")
     report.after = {"hosts": {host: f"running {addresses[host]}" for host in wanted}}
     report.facts = {"subnet": record["subnet"], "hosts": addresses}
@@ -609,7 +612,7 @@ def remove_host(lab: Lab, host: str, check: bool) -> Report:
     in_parallel(lambda name: tell_names(lab, name, record["hosts"]), running)
     current = read_json(lab.dot_lab / "lab.json")
     if current:
-        write(lab.dot_lab / "lab.json", lab_json(lab, record, current["distribution"], current["artifacts_lock"]), 0o600)
+        write(lab.dot_lab / "lab.json", lab_json(lab, record, {key: current[key] for key in SOFTWARE if key in current}), 0o600)
     return report
 
 
@@ -702,8 +705,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--hosts", default=json.dumps(DEFAULT_HOSTS), help="JSON list of names")
     parser.add_argument("--host", default="")
     parser.add_argument("--action", default="restart")
-    parser.add_argument("--distribution", default="")
-    parser.add_argument("--artifacts-lock", default="")
+    for key in SOFTWARE:
+        parser.add_argument(f"--{key.replace('_', '-')}", default="")
     parser.add_argument("--check", action="store_true", help="say what would be done")
     options = parser.parse_args(arguments)
     try:
@@ -721,7 +724,7 @@ def main(arguments: Sequence[str]) -> int:
                     image = host_image.wanted_image(host_image.default_cache())
                     if not image.built and not options.check:
                         raise LabError(f"The host image is not built: {image.store}. Run lab/up.yml, which builds it.")
-                    report = up(lab, json.loads(options.hosts), image, options.distribution, options.artifacts_lock, options.check)
+                    report = up(lab, json.loads(options.hosts), image, {key: getattr(options, key) for key in SOFTWARE}, options.check)
                 elif options.command == "down":
                     report = remove_host(lab, options.host, options.check) if options.host else down(lab, options.check)
                 else:

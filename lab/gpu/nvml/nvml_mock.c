@@ -6,6 +6,7 @@
  * lab/gpu/state.py writes it and tells what the lines mean. Which GPUs there are is fixed at the first nvmlInit, as it is with a driver. */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,6 +20,8 @@
 #define MOST_GPUS 8
 #define MOST_HANDLES 64
 #define LOOK_AGAIN_MICROSECONDS 20000
+/* The whole file is written, and read, in one call of this size, so nobody sees half of it */
+#define STATE_BYTES 4096
 
 struct gpu {
     bool present, lost, persistence;
@@ -88,22 +91,32 @@ static void read_gpu_line(struct gpu *gpu, const char *key, const char *value)
         gpu->pci_subsystem = (unsigned int)strtoul(value, NULL, 16);
 }
 
+/* The second path is one that NVIDIA's container toolkit shows to containers. */
+static int open_state(void)
+{
+    const char *path = getenv("MOCK_NVML_STATE");
+    int file = open(path ? path : "/run/mock-nvml/state", O_RDONLY | O_CLOEXEC);
+
+    return file < 0 && !path ? open("/run/nvidia-persistenced/socket", O_RDONLY | O_CLOEXEC) : file;
+}
+
 static void read_state(struct state *state)
 {
-    char line[512], key[64];
-    int number;
-    const char *path = getenv("MOCK_NVML_STATE");
-    FILE *file = fopen(path ? path : "/run/mock-nvml/state", "re");
+    char content[STATE_BYTES + 1], key[64], *line, *rest = content;
+    int number, file = open_state();
+    ssize_t size = file < 0 ? -1 : read(file, content, STATE_BYTES);
 
+    if (file >= 0)
+        close(file);
     memset(state, 0, sizeof *state);
-    if (!file) {
+    if (size < 0) {
         state->init_error = NVML_ERROR_DRIVER_NOT_LOADED;
         return;
     }
-    while (fgets(line, sizeof line, file)) {
+    content[size] = 0;
+    while ((line = strsep(&rest, "\n"))) {
         char *value = strchr(line, '=');
 
-        line[strcspn(line, "\r\n")] = 0;
         if (!value)
             continue;
         *value++ = 0;
@@ -123,7 +136,6 @@ static void read_state(struct state *state)
             read_gpu_line(&state->gpus[number], key, value);
         }
     }
-    fclose(file);
 }
 
 /* The state, for calls that reach the driver: they do not return while it hangs. */

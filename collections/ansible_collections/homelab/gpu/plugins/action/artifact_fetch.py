@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import ARCHITECTURES, PACKAGE_FORMATS, LockError, cache_path, select
-from ansible_collections.homelab.gpu.plugins.plugin_utils._artifact_cache import fetch_all, read_lock
+from ansible_collections.homelab.gpu.plugins.plugin_utils._artifact_cache import default_cache, fetch_all, read_lock
 
 
 class ActionModule(ActionBase):
@@ -24,7 +24,7 @@ class ActionModule(ActionBase):
         _checked, options = self.validate_argument_spec(
             {
                 "lock_file": {"type": "path", "required": True},
-                "cache_dir": {"type": "path", "required": True},
+                "cache_dir": {"type": "path"},
                 "wants": {
                     "type": "list",
                     "elements": "dict",
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
                 "timeout_seconds": {"type": "int", "default": 1800},
             }
         )
-        cache = os.path.abspath(options["cache_dir"])
+        cache = os.path.abspath(options["cache_dir"] or default_cache(os.environ))
         try:
             entries = read_lock(options["lock_file"])
         except LockError as error:

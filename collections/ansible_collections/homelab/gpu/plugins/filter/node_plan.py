@@ -23,6 +23,10 @@ options:
     type: list
     elements: dict
     required: true
+  owner:
+    description: Whose settings they are, where several roles hold settings of one node. Each removes only its own.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -44,9 +48,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import SettingError, plan
 
 
-def node_plan(nodes: list[dict[str, Any]], settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def node_plan(nodes: list[dict[str, Any]], settings: list[dict[str, Any]], owner: str = "") -> list[dict[str, Any]]:
     try:
-        return plan(list(nodes), list(settings))
+        return plan(list(nodes), list(settings), owner)
     except (SettingError, KeyError, TypeError) as error:
         raise AnsibleFilterError(f"node_plan: {error}") from error
 

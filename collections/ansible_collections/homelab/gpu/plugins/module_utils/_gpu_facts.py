@@ -15,13 +15,12 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._gpu_skus import Sku, match_sku
 from ansible_collections.homelab.gpu.plugins.module_utils._host_facts import memory, read
 from ansible_collections.homelab.gpu.plugins.module_utils._nvidia_driver import Answer, Kernel, kernel_driver
-from ansible_collections.homelab.gpu.plugins.module_utils._pci import PciFunction, enclosures_of, functions_of_vendor, thunderbolt_devices
+from ansible_collections.homelab.gpu.plugins.module_utils._pci import NVIDIA, PciFunction, enclosures_of, functions_of_vendor, thunderbolt_devices
 
 __all__ = ["gpu_facts", "tegra"]
 
 Object = dict[str, t.Any]
 
-_NVIDIA = "0x10de"
 _FREE_DRIVERS = ("nouveau", "nova_core", "NovaCore")
 _KINDS = {0x0403: "audio", 0x0C03: "usb", 0x0C80: "ucsi", 0x0600: "bridge", 0x0604: "bridge", 0x0680: "bridge"}
 _DRIVER_STATES = {"hung": "driver_hung", "mismatch": "version_mismatch", "not_loaded": "not_answering", "failing": "not_answering"}
@@ -39,7 +38,7 @@ def tegra(root: str) -> Object | None:
 
 
 def gpu_facts(root: str, answer: Answer, skus: t.Sequence[Sku]) -> Object:
-    functions = functions_of_vendor(root, _NVIDIA)
+    functions = functions_of_vendor(root, NVIDIA)
     devices = thunderbolt_devices(root)
     board = tegra(root)
     kernel = kernel_driver(root)

@@ -13,8 +13,7 @@ from typing import Any
 __all__ = ["EFFECTS", "SettingError", "label_problems", "parse_taint", "plan", "registration_labels", "taint_problems"]
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-LABELS_ANNOTATION = "homelab.gpu/managed-labels"
-TAINTS_ANNOTATION = "homelab.gpu/managed-taints"
+_ANNOTATION = "homelab.gpu/managed-"
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -91,19 +90,20 @@ def _words(annotations: Mapping[str, str], name: str) -> set[str]:
     return {word for word in annotations.get(name, "").split(",") if word}
 
 
-def plan(nodes: list[Mapping[str, Any]], settings: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def plan(nodes: list[Mapping[str, Any]], settings: list[Mapping[str, Any]], owner: str = "") -> list[dict[str, Any]]:
     """What each node must have and must no longer have: its settings, and the absence of what former settings put there.
 
-    An annotation on the node remembers what came from settings, so labels and taints of anybody else are left alone.
+    An annotation on the node remembers what came from settings of this owner, so labels and taints of anybody else are left alone.
     """
+    labels_annotation, taints_annotation = (f"{_ANNOTATION}{owner}{'-' if owner else ''}{what}" for what in ("labels", "taints"))
     present = {node["metadata"]["name"]: node for node in nodes}
     result = []
     for setting in settings:
         annotations = present.get(setting["name"], {}).get("metadata", {}).get("annotations") or {}
         taints = [parse_taint(text) for text in setting["taints"]]
         taint_ids = {f"{taint['key']}:{taint['effect']}" for taint in taints}
-        former_labels = _words(annotations, LABELS_ANNOTATION) - set(setting["labels"])
-        former_taints = _words(annotations, TAINTS_ANNOTATION) - taint_ids
+        former_labels = _words(annotations, labels_annotation) - set(setting["labels"])
+        former_taints = _words(annotations, taints_annotation) - taint_ids
         gone = [taint_id.rpartition(":") for taint_id in sorted(former_taints)]
         entry: dict[str, Any] = {
             "name": setting["name"],
@@ -114,7 +114,7 @@ def plan(nodes: list[Mapping[str, Any]], settings: list[Mapping[str, Any]]) -> l
                 *({"key": key, "effect": effect, "state": "absent"} for key, _colon, effect in gone),
             ],
         }
-        for annotation, words in ((LABELS_ANNOTATION, set(setting["labels"])), (TAINTS_ANNOTATION, taint_ids)):
+        for annotation, words in ((labels_annotation, set(setting["labels"])), (taints_annotation, taint_ids)):
             if words or annotation in annotations:
                 entry["annotations"][annotation] = ",".join(sorted(words)) or None
         if entry["labels"] or entry["annotations"] or entry["taints"]:

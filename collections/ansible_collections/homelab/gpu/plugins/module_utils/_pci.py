@@ -15,8 +15,9 @@ import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._host_facts import read
 
-__all__ = ["PciFunction", "ThunderboltDevice", "enclosures_of", "functions_of_vendor", "normalised_address", "thunderbolt_devices"]
+__all__ = ["NVIDIA", "PciFunction", "ThunderboltDevice", "enclosures_of", "functions_of_vendor", "normalised_address", "thunderbolt_devices"]
 
+NVIDIA = "0x10de"
 _DEVICES = "sys/bus/pci/devices"
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -29,9 +29,9 @@ options:
     type: path
     required: true
   cache_dir:
-    description: Directory of the cache.
+    description:
+      - Directory of the cache. By default C(artifacts) in E(HOMELAB_GPU_CACHE), or in C(homelab-gpu) in the user's cache directory.
     type: path
-    required: true
   wants:
     description: What hosts need.
     type: list

@@ -63,6 +63,9 @@ host:
     architecture:
       description: V(amd64), V(arm64), or what the kernel calls itself.
       type: str
+    package_manager:
+      description: V(apt), V(dnf), or an empty string.
+      type: str
     hostname:
       description: The host's name.
       type: str
@@ -263,6 +266,7 @@ def main() -> None:
         "root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),
         "architecture": ARCHITECTURES.get(machine, machine),
+        "package_manager": next((name for name, program in (("apt", "apt-get"), ("dnf", "dnf")) if module.get_bin_path(program)), ""),
         "hostname": socket.gethostname(),
         "machine_id": read("/", "etc/machine-id").strip(),
         "addresses": addresses(),

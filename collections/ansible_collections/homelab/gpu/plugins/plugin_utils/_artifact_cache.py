@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -20,13 +21,18 @@ from ansible.module_utils.urls import open_url
 
 from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import LockError, cache_path, check_lock, file_state, recall, remember
 
-__all__ = ["FetchError", "fetch_all", "read_lock"]
+__all__ = ["FetchError", "default_cache", "fetch_all", "read_lock"]
 
 _CHUNK = 1024 * 1024
 
 
 class FetchError(Exception):
     """An artifact cannot be had, or is not what the lock file says."""
+
+
+def default_cache(environment: Mapping[str, str]) -> str:
+    user = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME") or os.path.expanduser("~"), ".cache")
+    return os.path.join(environment.get("HOMELAB_GPU_CACHE") or os.path.join(user, "homelab-gpu"), "artifacts")
 
 
 def read_lock(path: str) -> list[dict[str, Any]]:

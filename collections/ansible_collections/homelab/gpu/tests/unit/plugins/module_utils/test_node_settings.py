@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import (
-    LABELS_ANNOTATION,
-    TAINTS_ANNOTATION,
     SettingError,
     label_problems,
     parse_taint,
@@ -18,6 +16,8 @@ from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import 
     registration_labels,
     taint_problems,
 )
+
+LABELS_ANNOTATION, TAINTS_ANNOTATION = "homelab.gpu/managed-labels", "homelab.gpu/managed-taints"
 
 
 @pytest.mark.parametrize("labels", [{}, {"a": "b"}, {"a": ""}, {"example.com/a.b_c-d": "V.1_x-2"}, {"a" * 63: "b" * 63}])
@@ -137,3 +137,10 @@ def test_plan_forgets_when_nothing_is_left() -> None:
     former = node("a", **{LABELS_ANNOTATION: "gone", TAINTS_ANNOTATION: "k:NoSchedule"})
     [entry] = plan([former], [setting("a")])
     assert entry["annotations"] == {LABELS_ANNOTATION: None, TAINTS_ANNOTATION: None}
+
+
+def test_each_owner_removes_only_its_own() -> None:
+    former = node("a", **{LABELS_ANNOTATION: "theirs", "homelab.gpu/managed-gpu-labels": "gone"})
+    (entry,) = plan([former], [{"name": "a", "labels": {"new": "x"}, "taints": []}], owner="gpu")
+    assert entry["labels"] == {"new": "x", "gone": None}
+    assert entry["annotations"] == {"homelab.gpu/managed-gpu-labels": "new"}

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change at any time, without notice.
+#
+# How nodes come from one config of the device plugin to another. Each config has a DaemonSet of its own, and a node's label chooses one.
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
+from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
+
+__all__ = ["LABEL", "NAME_PREFIX", "plan"]
+
+Object = t.Mapping[str, t.Any]
+
+LABEL = "homelab.gpu/device-plugin-config"
+NAME_PREFIX = "nvidia-device-plugin-"
+_KEY = re.compile(r".+-x(?P<replicas>\d+)-[0-9a-f]{8}")
+_RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
+
+
+def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets: t.Sequence[Object], pods: t.Sequence[Object]) -> dict[str, t.Any]:
+    """What has to be done.
+
+    C(wanted) has for each node of this run what C(gpu_slicing) told, C(nodes) are all nodes of the cluster, C(daemon_sets) those of the plugin's namespace, and
+    C(pods) those that use a GPU, as C({namespace, name, node}).
+    """
+    found = {node["metadata"]["name"]: node for node in nodes}
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise InputError(f"{missing[0]} is no node of this cluster, which has {', '.join(sorted(found)) or 'none'}")
+    steps = []
+    for name, slices in sorted(wanted.items()):
+        labels = found[name]["metadata"].get("labels") or {}
+        before = labels.get(LABEL)
+        key = slices["key"] if slices["allocatable"] else None
+        reason = _why_drained(found[name], before, slices) if before != key else ""
+        users = sorted(f"{pod['namespace']}/{pod['name']}" for pod in pods if pod["node"] == name)
+        steps.append(
+            {
+                "name": name,
+                "before": before,
+                "key": key,
+                "allocatable": {resource: slices["allocatable"] if resource == slices["resource"] else 0 for resource in _RESOURCES},
+                "drain": reason if users else "",
+                "pods": users,
+            }
+        )
+    after = {name: (node["metadata"].get("labels") or {}).get(LABEL) for name, node in found.items()} | {step["name"]: step["key"] for step in steps}
+    names = [daemon_set["metadata"]["name"] for daemon_set in daemon_sets]
+    in_use = {f"{NAME_PREFIX}{key}" for key in after.values() if key}
+    return {
+        "nodes": steps,
+        "configs": [
+            {"key": key, "config": config} for key, config in sorted({one["key"]: one["config"] for one in wanted.values() if one["allocatable"]}.items())
+        ],
+        "stale": sorted(name for name in names if name.startswith(NAME_PREFIX) and name not in in_use),
+    }
+
+
+def _why_drained(node: Object, before: str | None, slices: Object) -> str:
+    """Why pods must let go of their slices first, or nothing: then all devices that they hold are there afterwards, too."""
+    old = _old_replicas(node, before)
+    if old is None or not slices["allocatable"]:
+        return ""
+    capacity = (node.get("status") or {}).get("capacity") or {}
+    renamed = [name for name in _RESOURCES if name != slices["resource"] and quantity(str(capacity.get(name, "0"))) > 0]
+    if renamed:
+        return f"slices are called {slices['resource']} instead of {renamed[0]}"
+    new = slices["replicas"]
+    if old > new:
+        return f"{new} instead of {old} slices of each GPU"
+    if old == 1 and new > 1:
+        return f"{new} slices instead of whole GPUs"
+    return ""
+
+
+def _old_replicas(node: Object, before: str | None) -> int | None:
+    known = _KEY.fullmatch(before or "")
+    if known:
+        return int(known["replicas"])
+    capacity = (node.get("status") or {}).get("capacity") or {}
+    offered = sum(int(quantity(str(capacity.get(name, "0")))) for name in _RESOURCES)
+    # By another plugin, or another config: in how many slices is not known, so the most that it can be
+    return offered or None
