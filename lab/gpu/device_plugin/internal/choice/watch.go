@@ -10,7 +10,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -22,7 +24,7 @@ func (settings *Settings) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("error building kubernetes clientcmd config: %w", err)
 	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := coreClient(config)
 	if err != nil {
 		return fmt.Errorf("error building kubernetes clientset from config: %w", err)
 	}
@@ -43,8 +45,20 @@ func (settings *Settings) Run(ctx context.Context) error {
 	}
 }
 
+// coreClient knows nodes and their kind only: the clients of all groups would double the program.
+func coreClient(config *rest.Config) (rest.Interface, error) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	config.APIPath = "/api"
+	config.GroupVersion = &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	return rest.RESTClientFor(config)
+}
+
 // watch gives the label's newest value, which takes the place of one that was not yet fetched.
-func (settings *Settings) watch(ctx context.Context, client *kubernetes.Clientset) <-chan string {
+func (settings *Settings) watch(ctx context.Context, client rest.Interface) <-chan string {
 	labels := make(chan string, 1)
 	put := func(label string) {
 		select {
@@ -61,7 +75,7 @@ func (settings *Settings) watch(ctx context.Context, client *kubernetes.Clientse
 	}
 	selector := fields.OneTermEqualSelector("metadata.name", settings.NodeName)
 	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", corev1.NamespaceAll, selector),
+		ListerWatcher: cache.NewListWatchFromClient(client, "nodes", corev1.NamespaceAll, selector),
 		ObjectType:    &corev1.Node{},
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc: func(object any) { put(of(object)) },
