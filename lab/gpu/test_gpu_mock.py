@@ -174,6 +174,13 @@ def test_state_is_written_into_the_file_that_containers_hold(tmp_path: Path, mon
     assert paths["PATH"].samefile(paths["PATH_IN_CONTAINERS"])
 
 
+def test_persistence_mode_is_kept(host: Host) -> None:
+    host.is_in(of_products(["tesla-p40", "thor"]))
+    assert host.nvidia_smi("-i", of_products(["tesla-p40", "thor"]).gpus[1].uuid, "-pm", "1")[0] == 0
+    code, output = host.nvidia_smi("--query-gpu=persistence_mode", CSV)
+    assert (code, output.split()) == (0, ["Disabled", "Enabled"])
+
+
 def test_return_makes_all_well() -> None:
     before = replace(of_products(["tesla-p40"]).changed(0, lost=True, present=False), hang=True, init_error=9)
     assert command.CHANGES["return"](before, command.arguments(["return"])) == of_products(["tesla-p40"])

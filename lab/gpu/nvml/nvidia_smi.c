@@ -18,6 +18,7 @@ static nvmlReturn_t (*init)(void), (*count_devices)(unsigned int *), (*device_at
 static nvmlReturn_t (*name_of)(nvmlDevice_t, char *, unsigned int), (*uuid_of)(nvmlDevice_t, char *, unsigned int);
 static nvmlReturn_t (*pci_of)(nvmlDevice_t, nvmlPciInfo_t *), (*memory_of)(nvmlDevice_t, nvmlMemory_t *);
 static nvmlReturn_t (*capability_of)(nvmlDevice_t, int *, int *), (*persistence_of)(nvmlDevice_t, int *);
+static nvmlReturn_t (*set_persistence)(nvmlDevice_t, int);
 static nvmlReturn_t (*driver_version)(char *, unsigned int), (*library_version)(char *, unsigned int);
 static nvmlReturn_t (*bus_id_of)(unsigned int, char *, unsigned int);
 static const char *(*text_of)(nvmlReturn_t);
@@ -35,6 +36,7 @@ static const struct {
     {"nvmlDeviceGetMemoryInfo", &memory_of},
     {"nvmlDeviceGetCudaComputeCapability", &capability_of},
     {"nvmlDeviceGetPersistenceMode", &persistence_of},
+    {"nvmlDeviceSetPersistenceMode", &set_persistence},
     {"nvmlSystemGetDriverVersion", &driver_version},
     {"nvmlSystemGetNVMLVersion", &library_version},
     {"nvmlErrorString", &text_of},
@@ -185,9 +187,33 @@ static int list(void)
     return 0;
 }
 
+static int persist(const char *uuid, bool on)
+{
+    unsigned int count = 0;
+    int told = 0;
+
+    count_devices(&count);
+    for (unsigned int i = 0; i < count; i++) {
+        nvmlDevice_t device;
+        nvmlPciInfo_t pci;
+        char own[80];
+
+        if (device_at(i, &device) != NVML_SUCCESS || uuid_of(device, own, sizeof own) != NVML_SUCCESS || (uuid && strcmp(uuid, own)))
+            continue;
+        if (pci_of(device, &pci) != NVML_SUCCESS || set_persistence(device, on) != NVML_SUCCESS) {
+            printf("Unable to set persistence mode for GPU %s\n", own);
+            return 4;
+        }
+        printf("%s persistence mode for GPU %s.\n", on ? "Enabled" : "Disabled", pci.busId);
+        told++;
+    }
+    puts(told ? "All done." : "No devices were found");
+    return told ? 0 : 6;
+}
+
 int main(int argc, char **argv)
 {
-    char *fields = NULL;
+    char *fields = NULL, *uuid = NULL, *persistence = NULL;
     bool header = true, units = true, wants_list = false;
     int code;
 
@@ -199,15 +225,19 @@ int main(int argc, char **argv)
             units = !strstr(argv[i], "nounits");
         } else if (!strcmp(argv[i], "-L") || !strcmp(argv[i], "--list-gpus")) {
             wants_list = true;
+        } else if (!strcmp(argv[i], "-i") && i + 1 < argc) {
+            uuid = argv[++i];
+        } else if (!strcmp(argv[i], "-pm") && i + 1 < argc) {
+            persistence = argv[++i];
         } else {
             printf("Option \"%s\" is not recognized. Please run 'nvidia-smi -h'.\n", argv[i]);
             return 2;
         }
     }
-    if (!fields && !wants_list) {
-        puts("This stand-in answers -L and --query-gpu=... --format=csv only.");
+    if (!fields && !wants_list && !persistence) {
+        puts("This stand-in answers -L, -pm, and --query-gpu=... --format=csv only.");
         return 2;
     }
     code = start();
-    return code ? code : fields ? query(fields, header, units) : list();
+    return code ? code : persistence ? persist(uuid, *persistence == '1') : fields ? query(fields, header, units) : list();
 }

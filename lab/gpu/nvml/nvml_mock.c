@@ -92,18 +92,18 @@ static void read_gpu_line(struct gpu *gpu, const char *key, const char *value)
 }
 
 /* The second path is one that NVIDIA's container toolkit shows to containers. */
-static int open_state(void)
+static int open_state(int access)
 {
     const char *path = getenv("MOCK_NVML_STATE");
-    int file = open(path ? path : "/run/mock-nvml/state", O_RDONLY | O_CLOEXEC);
+    int file = open(path ? path : "/run/mock-nvml/state", access | O_CLOEXEC);
 
-    return file < 0 && !path ? open("/run/nvidia-persistenced/socket", O_RDONLY | O_CLOEXEC) : file;
+    return file < 0 && !path ? open("/run/nvidia-persistenced/socket", access | O_CLOEXEC) : file;
 }
 
 static void read_state(struct state *state)
 {
     char content[STATE_BYTES + 1], key[64], *line, *rest = content;
-    int number, file = open_state();
+    int number, file = open_state(O_RDONLY);
     ssize_t size = file < 0 ? -1 : read(file, content, STATE_BYTES);
 
     if (file >= 0)
@@ -445,6 +445,29 @@ nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, int *mode)
     LOOK(device);
     *mode = gpu.persistence;
     return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceSetPersistenceMode(nvmlDevice_t device, int mode)
+{
+    LOOK(device);
+    char content[STATE_BYTES + 1], uuid_line[96], *place;
+    int file = open_state(O_RDWR), number;
+    ssize_t size = file < 0 ? -1 : read(file, content, STATE_BYTES);
+    nvmlReturn_t result = NVML_ERROR_UNKNOWN;
+
+    content[size < 0 ? 0 : size] = 0;
+    for (number = 0; number < MOST_GPUS; number++) {
+        snprintf(uuid_line, sizeof uuid_line, "gpu%d.uuid=%s\n", number, gpu.uuid);
+        if (strstr(content, uuid_line))
+            break;
+    }
+    snprintf(uuid_line, sizeof uuid_line, "gpu%d.persistence=", number);
+    place = strstr(content, uuid_line);
+    if (place && pwrite(file, mode ? "1" : "0", 1, place - content + (off_t)strlen(uuid_line)) == 1)
+        result = NVML_SUCCESS;
+    if (file >= 0)
+        close(file);
+    return result;
 }
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
