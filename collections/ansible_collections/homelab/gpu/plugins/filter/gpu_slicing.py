@@ -49,6 +49,10 @@ options:
     description: Whether the device plugin ends, instead of idling, if it finds no driver.
     type: bool
     default: true
+  tell_problems:
+    description: Whether what is wrong is returned as C(problem) instead of being raised.
+    type: bool
+    default: false
   device_list_strategy:
     description: How the device plugin tells the container runtime which devices a container gets.
     type: str
@@ -72,6 +76,7 @@ _value:
     - C(sku), the SKU, C(mixed) or C(unknown); C(replicas), 1 if nothing is shared; C(sharing); C(resource), the name of the extended resource;
       C(allocatable), how much of it the node should have; C(config), for the device plugin; C(key), a name for it that tells its content;
       C(messages), what a person should know.
+    - With O(tell_problems=true), either all of these and an empty C(problem), or C(problem) alone.
   type: dict
 """
 
@@ -84,10 +89,12 @@ from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputEr
 from ansible_collections.homelab.gpu.plugins.plugin_utils._gpu_slicing import slicing
 
 
-def gpu_slicing(gpus: Any, **options: Any) -> dict[str, Any]:
+def gpu_slicing(gpus: Any, *, tell_problems: bool = False, **options: Any) -> dict[str, Any]:
     try:
-        return slicing(gpus, **options)
+        return {**slicing(gpus, **options), **({"problem": ""} if tell_problems else {})}
     except (InputError, TypeError) as error:
+        if tell_problems and isinstance(error, InputError):
+            return {"problem": str(error)}
         raise AnsibleFilterError(f"gpu_slicing: {error}") from error
 
 

@@ -30,7 +30,7 @@ def slicing(
     gpus: t.Any,
     *,
     skus: t.Sequence[t.Mapping[str, t.Any]] | None = None,
-    replicas: int | None = None,
+    replicas: int | str | None = None,
     sharing: str = "time-slicing",
     mixed: str = "refuse",
     rename: bool = False,
@@ -42,8 +42,11 @@ def slicing(
     for option, value, choices in (("sharing", sharing, SHARING), ("mixed", mixed, MIXED), ("device_list_strategy", device_list_strategy, _STRATEGIES)):
         if value not in choices:
             raise InputError(f"{option} is {value!r}; it has to be one of {', '.join(choices)}")
+    if isinstance(replicas, str) and replicas.isdecimal():
+        # From a command line, or with quotes. The plugin itself would refuse that.
+        replicas = int(replicas)
     if replicas is not None and (not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1):
-        raise InputError(f"replicas is {replicas!r}; it has to be a whole number of at least 1, without quotes")
+        raise InputError(f"replicas is {replicas!r}; it has to be a whole number of at least 1")
     if not isinstance(gpus, list) or any(not isinstance(gpu, t.Mapping) or "sku" not in gpu for gpu in gpus):
         raise InputError("the input is not the list gpus of homelab.gpu.gpu_info; give it (gpu.gpus | homelab.gpu.gpu_slicing)")
     if sharing == "none" and (replicas or 1) > 1:

@@ -25,6 +25,7 @@ def gpus(*skus: str | None) -> list[Object]:
     [
         ([P40], {}, P40, 4, 4),
         ([P40, P40], {"replicas": 2}, P40, 2, 4),
+        ([P40], {"replicas": "2"}, P40, 2, 2),
         ([THOR], {"replicas": 8}, THOR, 8, 8),
         ([RTX3060], {}, RTX3060, 1, 1),
         ([RTX3060], {"replicas": 2}, RTX3060, 2, 2),
@@ -101,7 +102,7 @@ def test_what_a_person_should_know() -> None:
         (gpus(P40), {"replicas": 5}, "replicas is 5, but tesla-p40-24gb (2 to 4) allows from 2 to 4"),
         (gpus(P40), {"replicas": 1}, "replicas is 1, but tesla-p40-24gb (2 to 4) allows from 2 to 4"),
         (gpus(THOR), {"replicas": 2}, "jetson-thor-128gb (4 to 8) allows from 4 to 8"),
-        (gpus(P40), {"replicas": "4"}, "replicas is '4'; it has to be a whole number of at least 1, without quotes"),
+        (gpus(P40), {"replicas": "4.0"}, "replicas is '4.0'; it has to be a whole number of at least 1"),
         (gpus(P40), {"replicas": True}, "replicas is True"),
         (gpus(P40), {"replicas": 0}, "replicas is 0"),
         (gpus(P40), {"sharing": "timeSlicing"}, "sharing is 'timeSlicing'; it has to be one of time-slicing, mps, none"),
