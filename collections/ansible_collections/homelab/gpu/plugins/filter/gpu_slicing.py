@@ -86,7 +86,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
-from ansible_collections.homelab.gpu.plugins.plugin_utils._gpu_slicing import slicing
+from ansible_collections.homelab.gpu.plugins.module_utils._slicing import slicing
 
 
 def gpu_slicing(gpus: Any, *, tell_problems: bool = False, **options: Any) -> dict[str, Any]:

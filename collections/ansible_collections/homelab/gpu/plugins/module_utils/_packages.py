@@ -36,6 +36,8 @@ class Manager:
     """How a package of one version is named."""
     held: tuple[str, ...]
     hold: tuple[str, ...]
+    refresh: tuple[str, ...]
+    """How the lists of packages are fetched anew."""
     environment: t.Mapping[str, str]
 
     def targets(self, packages: t.Sequence[Package]) -> list[str]:
@@ -55,6 +57,7 @@ MANAGERS: t.Mapping[str, Manager] = {
         pinned="{}={}",
         held=("apt-mark", "showhold"),
         hold=("apt-mark", "--quiet", "hold"),
+        refresh=("apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120", "update"),
         # needrestart would restart services, K3s among them
         environment={"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"},
     ),
@@ -66,6 +69,7 @@ MANAGERS: t.Mapping[str, Manager] = {
         pinned="{}-{}",
         held=("dnf", "--quiet", "versionlock", "list"),
         hold=("dnf", "--quiet", "versionlock", "add"),
+        refresh=("dnf", "--quiet", "--assumeyes", "makecache"),
         environment={},
     ),
 }

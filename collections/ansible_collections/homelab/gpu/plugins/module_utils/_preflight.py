@@ -18,7 +18,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import 
 from ansible_collections.homelab.gpu.plugins.module_utils._options import suggestion, type_problems, unknown_options
 from ansible_collections.homelab.gpu.plugins.module_utils._version import EXAMPLE, VersionError, change, parse
 
-__all__ = ["Finding", "Host", "Site", "check_all", "report"]
+__all__ = ["AGENT_GROUP", "GPU_GROUP", "SERVER_GROUP", "Finding", "Host", "HostCheck", "Site", "check_all", "report"]
 
 SERVER_GROUP, AGENT_GROUP, GPU_GROUP = "k3s_server", "k3s_agent", "gpu_node"
 ALL_HOSTS = "all hosts"
@@ -79,6 +79,10 @@ class Host:
     lock_entries: list[Mapping[str, Any]] = field(default_factory=list)
     lock_problems: list[tuple[str, str]] = field(default_factory=list)
     lock_missing: list[str] = field(default_factory=list)
+    # What gpu_info told, and the same of the lock files of the GPU roles, by the option that names the file
+    gpus: Mapping[str, Any] | None = None
+    gpu_lock_problems: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
+    gpu_lock_missing: Mapping[str, list[str]] = field(default_factory=dict)
     in_play: bool = True
 
     @property
@@ -88,6 +92,12 @@ class Host:
     @property
     def is_agent(self) -> bool:
         return AGENT_GROUP in self.groups
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is declared to have GPUs, or NVIDIA's driver has one there."""
+        found = self.gpus or {}
+        return GPU_GROUP in self.groups or bool(found.get("tegra")) or any(gpu["pci_driver"] == "nvidia" for gpu in found.get("gpus") or [])
 
     @property
     def role(self) -> str:
@@ -679,11 +689,11 @@ FACT_CHECKS: tuple[HostCheck, ...] = (
 SITE_CHECKS: tuple[SiteCheck, ...] = (check_servers, check_token_source, check_twins, check_skew, check_kubeconfig)
 
 
-def check_all(site: Site) -> list[Finding]:
-    """Every finding, the errors first; what is the same for all hosts of the run is told once."""
+def check_all(site: Site, more: Iterable[HostCheck] = ()) -> list[Finding]:
+    """Every finding, the errors first; what is the same for all hosts of the run is told once. C(more) are checks of each host from elsewhere."""
     found = [finding for check in SITE_CHECKS for finding in check(site)]
     for host in site.in_play:
-        found.extend(finding for check in (*SETTING_CHECKS, *FACT_CHECKS) for finding in check(host, site))
+        found.extend(finding for check in (*SETTING_CHECKS, *FACT_CHECKS, *more) for finding in check(host, site))
     ignored = {host.name: set(_typed(host.preflight("ignore"), list)) for host in site.in_play}
     merged: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in found:

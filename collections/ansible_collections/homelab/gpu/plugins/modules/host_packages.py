@@ -52,6 +52,11 @@ options:
     type: str
     choices: [auto, apt, dnf]
     default: auto
+  refresh:
+    description:
+      - Whether lists of packages are fetched from the host's repositories before something is installed.
+    type: bool
+    default: false
   hold:
     description:
       - Keep upgrades of the whole system, such as unattended ones, from changing these packages. With C(dnf) that takes its plugin C(versionlock).
@@ -142,6 +147,12 @@ class Host:
         _code, output, _error = self.run(*self._manager.query, *(package.name for package in packages))
         return parsed(output)
 
+    def refresh(self) -> None:
+        code, output, error = self.run(*self._manager.refresh)
+        if code:
+            told = "\n".join((error.strip() or output.strip()).splitlines()[-_TOLD_LINES:])
+            raise InputError(f"{' '.join(self._manager.refresh)} failed; nothing was installed:\n{told}")
+
     def install(self, packages: t.Sequence[Package], *, allow_downgrade: bool) -> None:
         missing = [package.file for package in packages if package.file and not os.path.isfile(package.file)]
         if missing:
@@ -185,6 +196,7 @@ def main() -> None:
                 "options": {"name": {"type": "str", "required": True}, "version": {"type": "str"}, "file": {"type": "path"}},
             },
             "manager": {"type": "str", "choices": ["auto", *MANAGERS], "default": "auto"},
+            "refresh": {"type": "bool", "default": False},
             "hold": {"type": "bool", "default": False},
             "allow_downgrade": {"type": "bool", "default": False},
             "timeout_seconds": {"type": "int", "default": 600},
@@ -198,6 +210,8 @@ def main() -> None:
         before = host.versions(packages)
         needed = pending(packages, before)
         if needed and not module.check_mode:
+            if params["refresh"]:
+                host.refresh()
             host.install(needed, allow_downgrade=params["allow_downgrade"])
             left = pending(packages, host.versions(packages))
             if left:

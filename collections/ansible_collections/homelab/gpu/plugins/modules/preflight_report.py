@@ -28,6 +28,9 @@ options:
     description: Name of the variable in which each host's result of M(homelab.gpu.host_info) was registered.
     type: str
     required: true
+  gpus_variable:
+    description: Name of the variable in which each host has the result of M(homelab.gpu.gpu_info).
+    type: str
   server_variable:
     description: Name of the variable with the answer of the first server, if that does not take part in the play.
     type: str
