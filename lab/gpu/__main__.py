@@ -21,9 +21,10 @@ from typing import Final
 
 from lab.distribution.build.toolchain import ToolError
 from lab.gpu import build
-from lab.gpu.state import INIT_ERRORS, PATH, PATH_IN_CONTAINERS, PRODUCTS, SIZE, State, StateError, of_products, parsed, rendered
+from lab.gpu.state import INIT_ERRORS, PATH, PATH_IN_CONTAINERS, PRODUCTS, SAVED, SIZE, State, StateError, of_products, parsed, rendered
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+HOST_FILES: Final = Path(__file__).resolve().parent / "host"
 HOST: Final = "k3s-gpu-worker"
 
 
@@ -53,9 +54,13 @@ def put_state(host: str, state: State) -> None:
 def install(host: str, driver: str) -> None:
     made = build.build()
     libraries = on_host(host, "dirname $(ldconfig -p | awk '$1 == \"libc.so.6\" {print $NF; exit}')").decode().strip()
-    put(host, f"{libraries}/libnvidia-ml.so.{driver}", (made / build.LIBRARY).read_bytes(), "0755")
+    for library in (build.LIBRARY, build.CUDA):
+        put(host, f"{libraries}/{library.removesuffix('.1')}.{driver}", (made / library).read_bytes(), "0755")
     put(host, "/usr/bin/nvidia-smi", (made / build.PROGRAM).read_bytes(), "0755")
-    on_host(host, "ldconfig")
+    on_host(host, f"ldconfig && ln -sf libcuda.so.1 {libraries}/libcuda.so")
+    put(host, "/usr/local/sbin/mock-gpu", (HOST_FILES / "mock-gpu").read_bytes(), "0755")
+    put(host, "/etc/systemd/system/mock-gpu.service", (HOST_FILES / "mock-gpu.service").read_bytes(), "0644")
+    on_host(host, "systemctl daemon-reload && systemctl --quiet enable mock-gpu.service")
 
 
 CHANGES: Final[dict[str, Callable[[State, argparse.Namespace], State]]] = {
@@ -100,6 +105,9 @@ def main(words: Sequence[str]) -> int:
         else:
             state = CHANGES[options.command](parsed(on_host(options.host, f"cat {PATH}").decode()), options)
         put_state(options.host, state)
+        if options.command in ("install", "swap"):
+            on_host(options.host, f"mkdir -p {SAVED.rpartition('/')[0]} && cp {PATH} {SAVED}")
+        on_host(options.host, "mock-gpu show")
     except (StateError, build.BuildError, ToolError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the mock library and the stand-in for nvidia-smi; cached by the content of their sources, outside the checkout."""
+"""Build the mock libraries and the stand-in for nvidia-smi; cached by the content of their sources, outside the checkout."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lab.distribution.build import toolchain
 
 SOURCES: Final = Path(__file__).resolve().parent / "nvml"
 LIBRARY: Final = "libnvidia-ml.so.1"
+CUDA: Final = "libcuda.so.1"
 PROGRAM: Final = "nvidia-smi"
 
 
@@ -33,7 +34,7 @@ def key() -> str:
 
 
 def build() -> Path:
-    """The folder with both."""
+    """The folder with all of them."""
     cache = toolchain.cache_directory()
     done = cache / "gpu" / key()
     if done.is_dir():
@@ -45,6 +46,7 @@ def build() -> Path:
         common = [toolchain.find_dynamic_c_compiler(cache, Path(name) / "log"), "-O2", "-Wall", "-Wextra", "-Werror"]
         for command in (
             [*common, "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}", "-o", str(folder / LIBRARY), str(SOURCES / "nvml_mock.c"), "-lpthread"],
+            [*common, "-fPIC", "-shared", f"-Wl,-soname,{CUDA}", "-o", str(folder / CUDA), str(SOURCES / "cuda_stub.c")],
             [*common, "-o", str(folder / PROGRAM), str(SOURCES / "nvidia_smi.c"), "-ldl"],
         ):
             made = subprocess.run(command, capture_output=True, text=True, check=False)

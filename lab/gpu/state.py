@@ -12,6 +12,8 @@ from typing import Any, Final
 PATH: Final = "/run/mock-nvml/state"
 # The same file, where NVIDIA's container toolkit looks for the socket of the persistence daemon, which it shows to containers
 PATH_IN_CONTAINERS: Final = "/run/nvidia-persistenced/socket"
+SAVED: Final = "/var/lib/mock-gpu/state"
+"""What there is after a boot."""
 SIZE: Final = 4096
 """Of the file, in bytes: as much as the library reads in one call."""
 # NVML's numbers
