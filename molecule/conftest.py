@@ -16,7 +16,7 @@ import yaml
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 LAB = PROJECT / ".lab"
 
 
