@@ -101,7 +101,7 @@ unit: .venv ## Python unit tests
 	pytest $(UNIT_TESTS)
 
 .PHONY: go-test
-go-test: .venv ## vet and test the lab distribution
+go-test: .venv ## vet and test the lab's Go modules
 	tools/go-test.sh
 
 .PHONY: sanity

@@ -94,7 +94,8 @@ def compile_programs(work: Path) -> dict[str, Path]:
     log = work / "log"
     go = toolchain.find_go(cache, toolchain.go_needed([HERE / "go.mod"]), log)
     plain = recipe.go_environment(container_image.machine_architecture())
-    dynamic = {**plain, "CGO_ENABLED": "1", "CC": toolchain.find_dynamic_c_compiler(cache, log)}
+    # NVML's header calls many of its own functions deprecated
+    dynamic = {**plain, "CGO_ENABLED": "1", "CGO_CFLAGS": "-O2 -g -Wno-deprecated-declarations", "CC": toolchain.find_dynamic_c_compiler(cache, log)}
     made = {name: work / name for name in PROGRAMS}
     for name, nvml in PROGRAMS.items():
         command = [str(go), "build", "-ldflags", DYNAMIC if nvml else recipe.STRIPPED, "-o", str(made[name]), f"./cmd/{name}"]

@@ -7,6 +7,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +43,10 @@ sharing:
     resources: [{name: nvidia.com/gpu, replicas: 4}]
 `
 
-var program, library string
+var (
+	program string
+	library = sync.OnceValues(mocklibrary.Build)
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -52,9 +56,7 @@ func TestMain(m *testing.M) {
 			program = filepath.Join(folder, "nvidia-device-plugin")
 			command := exec.Command("go", "build", "-ldflags", "-extldflags=-Wl,-z,lazy", "-o", program, ".")
 			command.Stdout, command.Stderr = os.Stderr, os.Stderr
-			if err = command.Run(); err == nil {
-				library, err = mocklibrary.Build()
-			}
+			err = command.Run()
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "cannot prepare:", err)
@@ -62,6 +64,23 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// lookAtSources looks at all that the program is made of, or else Go repeats an earlier result after they changed. It heeds only what
+// tests look at, not TestMain.
+func lookAtSources(t *testing.T) {
+	t.Helper()
+	for _, part := range []string{"../../cmd", "../../internal", "../../go.mod"} {
+		err := filepath.WalkDir(part, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {
@@ -111,10 +130,15 @@ func (plugin *plugin) logged(text string) int {
 func start(t *testing.T, state *mocklibrary.State, config string, environment ...string) *plugin {
 	t.Helper()
 	t.Parallel()
+	lookAtSources(t)
+	libraries, err := library()
+	if err != nil {
+		t.Fatal(err)
+	}
 	started := &plugin{t: t, kubelet: fakekubelet.New(t), state: state, config: filepath.Join(t.TempDir(), "config.yaml"), exit: make(chan int, 1)}
 	started.configure(config)
 	command := exec.Command(program)
-	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+library, "MOCK_NVML_STATE="+state.Path, "KUBELET_SOCKET="+started.kubelet.Socket(), "CONFIG_FILE="+started.config)
+	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraries, "MOCK_NVML_STATE="+state.Path, "KUBELET_SOCKET="+started.kubelet.Socket(), "CONFIG_FILE="+started.config)
 	command.Env = append(command.Env, environment...)
 	command.Stdout, command.Stderr = started, started
 	if err := command.Start(); err != nil {

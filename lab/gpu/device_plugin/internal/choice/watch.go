@@ -28,8 +28,6 @@ func (settings *Settings) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("error building kubernetes clientset from config: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	labels := settings.watch(ctx, client)
 	for {
 		klog.Infof("Waiting for change to '%s' label", settings.NodeLabel)

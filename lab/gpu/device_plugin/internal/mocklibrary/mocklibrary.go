@@ -17,8 +17,11 @@ import (
 // The checkout's root, from a package of this module
 const checkout = "../../../../.."
 
-// Build compiles the library, or finds it in the cache, and gives its folder.
+// Build compiles the library, unless the environment names its folder, and gives it.
 func Build() (string, error) {
+	if folder := os.Getenv("MOCK_NVML_LIBRARY"); folder != "" {
+		return folder, nil
+	}
 	command := exec.Command("python3", "-c", "from lab.gpu import build; print(build.build())")
 	command.Dir = checkout
 	command.Stderr = os.Stderr
