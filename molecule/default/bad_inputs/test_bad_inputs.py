@@ -5,59 +5,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-SCENARIO = Path(__file__).resolve().parents[1]
-PROJECT = SCENARIO.parents[1]
-CASES = yaml.safe_load(Path(__file__).with_name("cases.yml").read_text(encoding="utf-8"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
+import bad_inputs
 
-def prepare(case: dict, directory: Path) -> list[str]:
-    """The arguments of ansible-playbook for the case; files that it needs are written to the directory."""
-    arguments = ["--inventory", "inventories/lab/hosts.yml"]
-    # An inventory elsewhere must find the lab as well.
-    variables = {"lab_directory": str(PROJECT / ".lab"), **case.get("vars", {})}
-    if "agents" in case:
-        # Group variables lie beside an inventory, so they come along as a link.
-        (directory / "group_vars").symlink_to(PROJECT / "inventories" / "lab" / "group_vars")
-        agents = {"k3s_cluster": {"children": {"k3s_agent": {"hosts": dict.fromkeys(case["agents"])}}}}
-        (directory / "hosts.yml").write_text(yaml.safe_dump(agents), encoding="utf-8")
-        arguments = ["--inventory", str(directory / "hosts.yml")]
-    if "inventory" in case:
-        (directory / "further.yml").write_text(yaml.safe_dump(case["inventory"]), encoding="utf-8")
-        arguments += ["--inventory", str(directory / "further.yml")]
-    if "lock" in case:
-        lab = json.loads((PROJECT / ".lab" / "lab.json").read_text(encoding="utf-8"))
-        lock = yaml.safe_load(Path(lab["artifacts_lock"]).read_text(encoding="utf-8"))
-        lock["artifacts"][0].update(case["lock"])
-        (directory / "artifacts.lock.yml").write_text(yaml.safe_dump(lock), encoding="utf-8")
-        variables["k3s_artifacts_lock_file"] = str(directory / "artifacts.lock.yml")
-    if "limit" in case:
-        arguments += ["--limit", case["limit"]]
-    return [*arguments, "--extra-vars", json.dumps(variables)]
+CASES = bad_inputs.cases("default")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_nothing_is_changed_and_the_message_names_host_option_and_fix(case: dict, tmp_path: Path) -> None:
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
-    done = subprocess.run(
-        ["ansible-playbook", *prepare(case, tmp_path), "playbooks/site.yml"],
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode != 0, output
-    assert [text for text in case["says"] if text not in output] == [], output
-    assert set(re.findall(r"changed=(\d+)", output)) == {"0"}, output
-    assert "s3cretvalue" not in output
+    bad_inputs.expect_refusal(case, tmp_path)

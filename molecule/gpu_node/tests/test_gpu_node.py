@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
-import lab
+import gpu_host as lab
 
 THOR_OF_THE_LAB = [{"name": "jetson-thor-128gb", "memory_mib_min": 1000}]
 
@@ -115,6 +115,29 @@ def test_each_sku(products: list[str], variables: dict, labels: dict, count: int
     tegra = products == ["thor"]
     assert found["flags"]["deviceDiscoveryStrategy"] == ("tegra" if tegra else "nvml")
     assert found["flags"]["plugin"]["deviceIDStrategy"] == ("index" if tegra else "uuid")
+
+
+def profile(name: str) -> dict:
+    """The GPU half of a profile that ships."""
+    return yaml.safe_load((lab.PROJECT / f"inventories/{name}/group_vars/gpu_node.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("_well_again")
+def test_profile_egpu() -> None:
+    lab.gpu("swap", "rtx-3060-12gb")
+    lab.site_succeeds(**profile("egpu"))
+    node = lab.node()
+    assert {"nvidia.com/gpu": "true", "gpu-type": "rtx3060"}.items() <= node["metadata"]["labels"].items()
+    assert {"key": "gpu", "value": "true", "effect": "NoSchedule"} in node["spec"]["taints"]
+    assert lab.allocatable() == 1
+    assert lab.playbook("gpu_verify").status == 0
+    # What came from the profile goes with it
+    lab.gpu("swap", "tesla-p40")
+    lab.site_succeeds(**profile("forge"))
+    node = lab.node()
+    assert "nvidia.com/gpu" not in node["metadata"]["labels"]
+    assert not node["spec"].get("taints")
+    assert lab.allocatable() == 4
 
 
 @pytest.mark.usefixtures("_well_again")

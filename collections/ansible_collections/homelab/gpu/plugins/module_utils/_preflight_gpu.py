@@ -26,6 +26,7 @@ _OWNED_LABELS = ("homelab.gpu/device-plugin-config",)
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PACKAGE_VERSION = re.compile(r"\d[A-Za-z0-9.+~]*-[A-Za-z0-9.+~]+")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*[:@][A-Za-z0-9._:@-]+")
+_VOLUME_MOUNTS = "accept-nvidia-visible-devices-as-volume-mounts"
 _SLICING = ("replicas", "sharing", "mixed", "rename", "refuse_more_than_one", "fail_on_init_error", "device_list_strategy")
 
 
@@ -160,6 +161,19 @@ def check_plugin(host: Host, _site: Site) -> Iterator[Finding]:
             yield Finding(host.name, "time limit", f"nvidia_device_plugin_{name} is {value}", "write a number of seconds above zero")
 
 
+def check_strategy(host: Host, _site: Site) -> Iterator[Finding]:
+    settings = _option(host, "nvidia_container_toolkit", "settings")
+    if _option(host, "nvidia_device_plugin", "device_list_strategy") != "volume-mounts" or not isinstance(settings, Mapping):
+        return
+    if settings.get(_VOLUME_MOUNTS) is not True:
+        yield Finding(
+            host.name,
+            "device list",
+            "nvidia_device_plugin_device_list_strategy is volume-mounts, which NVIDIA's runtime does not look at by default",
+            f"set nvidia_container_toolkit_settings to {{{_VOLUME_MOUNTS}: true}}, or choose another strategy",
+        )
+
+
 def check_gpu_locks(host: Host, _site: Site) -> Iterator[Finding]:
     for option, problems in host.gpu_lock_problems.items():
         for what, fix in problems:
@@ -178,6 +192,7 @@ _OF_GPU_NODES: tuple[HostCheck, ...] = (
     check_gpu_taints,
     check_toolkit,
     check_plugin,
+    check_strategy,
     check_gpu_locks,
 )
 

@@ -21,7 +21,7 @@ HOST = "k3s-gpu-worker"
 NAMESPACE = "nvidia-device-plugin"
 CONFIG_LABEL = "homelab.gpu/device-plugin-config"
 # A node that is about to change again need not be looked at for as long as one that shall stay
-QUICK = {"nvidia_device_plugin_stable_seconds": 2}
+QUICK = {"nvidia_device_plugin_stable_seconds": 2, "nvidia_device_plugin_timeout_seconds": 60}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,22 @@
+# Copyright (c) 2026, homelab.gpu contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad inputs end the site playbook before anything is changed, with host, option and fix in the message."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
+
+import bad_inputs
+
+CASES = bad_inputs.cases("gpu_node")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_nothing_is_changed_and_the_message_names_host_option_and_fix(case: dict, tmp_path: Path) -> None:
+    bad_inputs.expect_refusal(case, tmp_path)
