@@ -94,6 +94,13 @@ def plugin_pods() -> list[Any]:
     return [pod for pod in read("pods", "--namespace", NAMESPACE)["items"] if pod["spec"].get("nodeName") == HOST]
 
 
+def log(pod: Any) -> str:
+    """Nothing, if its container has not started."""
+    command = [str(PROJECT / ".lab/podman"), "exec", "k3s-server", "k3s", "kubectl", "logs"]
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    return subprocess.run([*command, f"--namespace={namespace}", name], capture_output=True, text=True, check=False).stdout
+
+
 def wait(what: str, found: Callable[[], Any], seconds: float = 60) -> Any:
     """The first true answer."""
     end = time.monotonic() + seconds

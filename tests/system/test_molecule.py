@@ -36,3 +36,11 @@ def test_default(shell: Shell, process_watch: ProcessWatch, first_log: Path) -> 
         shell.diagnose()
     assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
     assert process_watch.command_lines
+
+
+def test_gpu_node(shell: Shell) -> None:
+    """From a GPU to the slices of its node, on that cluster."""
+    status = shell.stream("molecule", "test", "--scenario-name", "gpu_node", "--destroy", "never")
+    if status != 0:
+        shell.diagnose()
+    assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"

@@ -146,7 +146,7 @@ class ActionModule(ActionBase):
         archive = plugin.get("nvidia_device_plugin_image_archive")
         wanted: dict[str, tuple[Any, dict[str, Any]]] = {}
         if toolkit.get("nvidia_container_toolkit_source") == "artifacts":
-            packages = {
+            packages: dict[str, Any] = {
                 "version": toolkit.get("nvidia_container_toolkit_version"),
                 "images": [],
                 "packages": toolkit.get("nvidia_container_toolkit_packages"),

@@ -70,7 +70,9 @@ def verdict(*, expected: str, installed: bool, found: str, running: bool, runtim
         return Verdict("not_installed", f"{expected} is not on this host")
     if found != expected:
         where = f"K3s takes {found}, which comes before {expected} in where it looks" if found else f"K3s does not look in the folder of {expected}"
-        return Verdict("foreign", f"{where}; remove the other program, or let the option name the one that you want")
+        # containerd stops a container with the program that started it
+        fix = "end the pods that it started, then remove it" if found else "set PATH of the service"
+        return Verdict("foreign", f"{where}; {fix}, or let the option name the one that you want")
     if not running:
         return Verdict("stopped", "K3s does not run; it registers the runtime when it starts")
     now = runtimes.get("nvidia")
