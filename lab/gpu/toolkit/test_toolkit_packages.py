@@ -201,7 +201,7 @@ def tree(option: str, package: Path) -> dict[str, tuple[int, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         found = {}
         for member in archive:
-            assert (member.uid, member.gid, member.uname) == (0, 0, "root")
+            assert (member.uid, member.gid, member.uname, member.mtime) == (0, 0, "root", 1767225600)
             stream = archive.extractfile(member) if member.isfile() else None
             found[member.name.removeprefix(".") + ("/" if member.isdir() else "")] = (member.mode, stream.read() if stream else b"")
     return found

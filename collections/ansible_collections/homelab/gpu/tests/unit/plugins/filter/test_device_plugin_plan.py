@@ -61,6 +61,9 @@ def step(wanted: Object, found: Object, *pods: Object) -> Object:
         pytest.param(slices(FOUR, resource=SHARED), node("a", TWO, gpu="2"), f"slices are called {SHARED} instead of {GPU}", id="rename"),
         pytest.param(slices(FOUR), node("a", TWO, shared="2"), f"slices are called {GPU} instead of {SHARED}", id="rename back"),
         pytest.param(slices(FOUR, resource=SHARED), node("a", TWO, gpu="0", shared="2"), "", id="renamed long ago"),
+        # The kubelet forgets the old name only minutes later
+        pytest.param(slices(FOUR, resource=SHARED), node("a", FOUR, gpu="4", shared="4"), "", id="renamed a moment ago"),
+        pytest.param(slices(FOUR), node("a", f"{TWO}-theirs", gpu="8"), "4 instead of 8 slices of each GPU", id="a label that begins like one of ours"),
         pytest.param(slices(FOUR), node("a", "theirs", gpu="4"), "", id="another label, enough slices"),
         pytest.param(slices(TWO), node("a", "theirs", gpu="4"), "2 instead of 4 slices of each GPU", id="another label, fewer slices"),
         pytest.param(slices(FOUR), node("a", "tesla-p40-24gb-x2", gpu="4"), "", id="a label that only looks like one of ours"),
