@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     try:
         print(lock_path() if options.print else build())
-    except (packages.PackageError, image.BuildError, container_image.ImageError, toolchain.ToolError) as error:
+    except (packages.PackageError, image.BuildError, container_image.ImageError, toolchain.ToolError, subprocess.CalledProcessError) as error:
         print(f"artifacts: {error}", file=sys.stderr)
         return 1
     return 0

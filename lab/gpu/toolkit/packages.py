@@ -64,7 +64,7 @@ class PackageError(Exception):
 
 def version() -> str:
     """Of the packages, as NVIDIA numbers them."""
-    found = re.search(rf"^\s*{re.escape(MODULE)} v(\S+)", (HERE / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(rf"^\s*(?:require\s+)?{re.escape(MODULE)} v(\S+)", (HERE / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
         raise PackageError(f"{HERE / 'go.mod'} requires no version of {MODULE}")
     return f"{found[1]}-1"
@@ -128,10 +128,12 @@ def _make(cache: Path, scratch: Path) -> Path:
 def control_stanzas(text: str) -> dict[str, dict[str, str]]:
     """The binary packages of debian/control, by name."""
     found: dict[str, dict[str, str]] = {}
-    for block in text.strip().split("\n\n"):
+    for block in re.split(r"\n[ \t]*\n", text):
         fields: dict[str, str] = {}
         last = ""
         for line in block.splitlines():
+            if line.startswith("#"):
+                continue
             if line.startswith((" ", "\t")) and last:
                 fields[last] += f"\n{line}"
             elif ":" in line:
@@ -145,7 +147,7 @@ def control_stanzas(text: str) -> dict[str, dict[str, str]]:
 def control_file(name: str, stanza: Mapping[str, str], package_version: str, architecture: str) -> str:
     """A binary package's control file; NVIDIA's dependencies are kept, to the dot."""
     relations = {
-        field: ", ".join(part.strip() for part in stanza[field].split(",") if not part.strip().startswith("$")).replace("@VERSION@", package_version)
+        field: ", ".join(part for part in map(str.strip, stanza[field].split(",")) if part and not part.startswith("$")).replace("@VERSION@", package_version)
         for field in ("Depends", "Breaks", "Replaces")
         if field in stanza
     }
@@ -193,6 +195,9 @@ def _pack(name: str, stanza: Mapping[str, str], sources: Path, programs: Path, r
         if text:
             (root / "DEBIAN" / file).write_text(text, encoding="utf-8")
             (root / "DEBIAN" / file).chmod(0o755 if file in scripts else 0o644)
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        # Whatever the umask is
+        folder.chmod(0o755)
     _run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(root), str(target)])
 
 
@@ -206,6 +211,9 @@ def _found(source: str, programs: Path, sources: Path) -> Path:
 
 def _run(command: Sequence[str]) -> None:
     # The packages' bytes depend on nothing but what is in them
-    made = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": "1767225600"})
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SOURCE_DATE_EPOCH": "1767225600"})
+    except FileNotFoundError as error:
+        raise PackageError(f"{command[0]} is not on this machine; install dpkg") from error
     if made.returncode:
         raise PackageError(f"{' '.join(command)}: {made.stderr.strip()[-2000:]}")

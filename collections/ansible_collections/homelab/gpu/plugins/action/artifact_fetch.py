@@ -50,6 +50,11 @@ class ActionModule(ActionBase):
             listed = "\n".join(f"  {what}; fix: {fix}" for what, fix in error.problems)
             return {**result, "failed": True, "msg": f"The lock file {options['lock_file']} is wrong:\n{listed}"}
 
+        formless = [number for number, want in enumerate(options["wants"]) if want["packages"] and not want["package_format"]]
+        if formless:
+            known = ", ".join(PACKAGE_FORMATS)
+            return {**result, "failed": True, "msg": f"wants[{formless[0]}] names packages, but no package_format. Set it to one of {known}."}
+
         artifacts: list[dict[str, Any]] = []
         missing: list[str] = []
         # Told as they were given, so that a host finds its own

@@ -11,7 +11,7 @@ version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
   - From the GPU in its slot to what its node offers there is a chain of links, driver, container runtime, label, DaemonSet, plugin, kubelet. Names the first
-    one that is broken.
+    one that is broken. Where nothing shall be offered, because there was no GPU, only what the node offers is judged.
 options:
   _input:
     description: What P(homelab.gpu.gpu_slicing#filter) told of the node.
@@ -48,10 +48,9 @@ options:
     type: str
     default: nvidia
   runtime_classes:
-    description: Names of the runtime classes that the cluster has.
+    description: Names of the runtime classes that the cluster has. Without them they are not judged.
     type: list
     elements: str
-    default: []
 """
 
 EXAMPLES = r"""

@@ -30,7 +30,7 @@ _value:
   elements: dict
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -38,12 +38,14 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import SettingError, parse_taint
 
 
-def taint_tolerations(taints: list[str]) -> list[dict[str, str]]:
+def taint_tolerations(taints: Iterable[str]) -> list[dict[str, str]]:
+    if isinstance(taints, (str, Mapping)) or not isinstance(taints, Iterable):
+        raise AnsibleFilterError(f"taint_tolerations: needs a list of taints, not {taints!r}")
     found = []
     for text in taints:
         try:
             taint = parse_taint(text)
-        except (SettingError, AttributeError) as error:
+        except SettingError as error:
             raise AnsibleFilterError(f"taint_tolerations: {error}") from error
         value = {"operator": "Equal", "value": taint["value"]} if taint["value"] else {"operator": "Exists"}
         found.append({"key": taint["key"], **value, "effect": taint["effect"]})

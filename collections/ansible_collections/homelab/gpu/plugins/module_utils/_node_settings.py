@@ -54,8 +54,10 @@ def label_problems(labels: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
             )
 
 
-def parse_taint(text: str) -> dict[str, str]:
+def parse_taint(text: Any) -> dict[str, str]:
     """key=value:Effect or key:Effect."""
+    if not isinstance(text, str):
+        raise SettingError(f"the taint {text!r} is not text")
     body, colon, effect = text.rpartition(":")
     key, _equals, value = body.partition("=")
     if not colon or effect not in EFFECTS:

@@ -25,7 +25,8 @@ attributes:
 options:
   uuids:
     description:
-      - The GPUs, as RV(homelab.gpu.gpu_info#module:gpus[].uuid) tells them. Without any, nothing is done, for no specification can be made.
+      - The GPUs, as RV(homelab.gpu.gpu_info#module:gpus[].uuid) tells them; an empty one is left out. Without any, nothing is done, for no specification can be
+        made.
     type: list
     elements: str
     required: true
@@ -113,7 +114,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = sorted(set(module.params["uuids"]))
+    wanted = sorted({uuid for uuid in module.params["uuids"] if uuid})
     program = module.get_bin_path("nvidia-ctk")
     if program is None and not module.check_mode:
         module.fail_json(msg="nvidia-ctk is not on this host; install the package nvidia-container-toolkit-base")

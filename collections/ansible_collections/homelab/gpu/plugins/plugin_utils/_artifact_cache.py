@@ -127,7 +127,7 @@ def fetch_all(
 
     with ThreadPoolExecutor(max_workers=max(1, parallel)) as pool:
         problems = [problem for problem in pool.map(attempt, wanted) if problem]
-    if not problems and not check_mode:
+    if unique and not problems and not check_mode:
         kept = {path: memory["sha256"] for path, memory in known.items() if os.path.isfile(path) and "sha256" in memory}
         remember(memo, {**kept, **{path: entry["sha256"] for path, entry in unique.items()}})
     return wanted, problems

@@ -14,14 +14,14 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
 
-__all__ = ["LABEL", "NAME_PREFIX", "plan"]
+__all__ = ["LABEL", "NAME_PREFIX", "RESOURCES", "plan"]
 
 Object = t.Mapping[str, t.Any]
 
 LABEL = "homelab.gpu/device-plugin-config"
 NAME_PREFIX = "nvidia-device-plugin-"
 _KEY = re.compile(r".+-x(?P<replicas>\d+)-[0-9a-f]{8}")
-_RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
+RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
 
 
 def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets: t.Sequence[Object], pods: t.Sequence[Object]) -> dict[str, t.Any]:
@@ -46,7 +46,7 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
                 "name": name,
                 "before": before,
                 "key": key,
-                "allocatable": {resource: slices["allocatable"] if resource == slices["resource"] else 0 for resource in _RESOURCES},
+                "allocatable": {resource: slices["allocatable"] if resource == slices["resource"] else 0 for resource in RESOURCES},
                 "drain": reason if users else "",
                 "pods": users,
             }
@@ -59,17 +59,20 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
         "configs": [
             {"key": key, "config": config} for key, config in sorted({one["key"]: one["config"] for one in wanted.values() if one["allocatable"]}.items())
         ],
-        "stale": sorted(name for name in names if name.startswith(NAME_PREFIX) and name not in in_use),
+        # Others have names with this beginning, too, such as nvidia-device-plugin-mps-control-daemon
+        "stale": sorted(name for name in names if name.startswith(NAME_PREFIX) and _KEY.fullmatch(name.removeprefix(NAME_PREFIX)) and name not in in_use),
     }
 
 
 def _why_drained(node: Object, before: str | None, slices: Object) -> str:
     """Why pods must let go of their slices first, or nothing: then all devices that they hold are there afterwards, too."""
-    old = _old_replicas(node, before)
-    if old is None or not slices["allocatable"]:
+    if not slices["allocatable"]:
+        return ""
+    old = _old_replicas(node, before, gpus=slices["allocatable"] // slices["replicas"])
+    if old is None:
         return ""
     capacity = (node.get("status") or {}).get("capacity") or {}
-    renamed = [name for name in _RESOURCES if name != slices["resource"] and quantity(str(capacity.get(name, "0"))) > 0]
+    renamed = [name for name in RESOURCES if name != slices["resource"] and quantity(str(capacity.get(name, "0"))) > 0]
     if renamed:
         return f"slices are called {slices['resource']} instead of {renamed[0]}"
     new = slices["replicas"]
@@ -80,11 +83,11 @@ def _why_drained(node: Object, before: str | None, slices: Object) -> str:
     return ""
 
 
-def _old_replicas(node: Object, before: str | None) -> int | None:
+def _old_replicas(node: Object, before: str | None, gpus: int) -> int | None:
     known = _KEY.fullmatch(before or "")
     if known:
         return int(known["replicas"])
     capacity = (node.get("status") or {}).get("capacity") or {}
-    offered = sum(int(quantity(str(capacity.get(name, "0")))) for name in _RESOURCES)
-    # By another plugin, or another config: in how many slices is not known, so the most that it can be
-    return offered or None
+    offered = sum(int(quantity(str(capacity.get(name, "0")))) for name in RESOURCES)
+    # By another plugin, or another config: in how many slices is not known, but all GPUs of a node are shared alike
+    return -(-offered // gpus) or None

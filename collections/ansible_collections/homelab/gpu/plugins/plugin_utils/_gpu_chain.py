@@ -12,7 +12,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
-from ansible_collections.homelab.gpu.plugins.plugin_utils._device_plugin import LABEL, NAME_PREFIX
+from ansible_collections.homelab.gpu.plugins.plugin_utils._device_plugin import LABEL, NAME_PREFIX, RESOURCES
 
 __all__ = ["Evidence", "Verdict", "judge"]
 
@@ -20,6 +20,10 @@ Object = t.Mapping[str, t.Any]
 
 _IDLE = "No devices found. Waiting indefinitely"
 _LAST_LINES = 3
+# Pods of any DaemonSet tolerate them
+_ALWAYS_TOLERATED = tuple(
+    f"node.kubernetes.io/{name}" for name in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,13 @@ class Evidence:
     logs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By pod."""
     runtime_class: str = "nvidia"
-    runtime_classes: t.Sequence[str] = ()
+    runtime_classes: t.Sequence[str] | None = None
+    """Not known, if None."""
+
+    @property
+    def plugin_pods(self) -> list[Object]:
+        """Those of the wanted config: the namespace may have others."""
+        return [pod for pod in self.pods if (pod["metadata"].get("labels") or {}).get(LABEL) == self.slices["key"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Verdict:
 
 def judge(found: Evidence) -> Verdict:
     """The first link that is broken; the later ones depend on it."""
-    for look in (_gpu, _driver, _runtime, _node, _label, _daemon_set, _pod, _offer):
+    # Where no GPU shall be offered, none of the others is needed
+    for look in (_gpu, _driver, _runtime, _node, _label, _daemon_set, _pod, _offer) if found.slices["allocatable"] else (_offer,):
         verdict = look(found)
         if verdict:
             return verdict
@@ -60,32 +71,35 @@ def judge(found: Evidence) -> Verdict:
 
 def _gpu(found: Evidence) -> Verdict | None:
     if not found.gpus:
-        return Verdict(
-            "gpu", f"the host has no NVIDIA GPU now; the driver's state is {found.driver.get('state')}: {found.driver.get('message') or 'no message'}"
-        )
+        return Verdict("gpu", f"the host has no NVIDIA GPU now; {_driver_state(found)}")
     broken = [gpu for gpu in found.gpus if gpu["state"] != "ready"]
     if broken:
-        return Verdict("gpu", f"GPU {broken[0]['pci_address']} is in the state {broken[0]['state']}: {broken[0]['state_reason']}")
+        first = broken[0]
+        return Verdict("gpu", f"GPU {first.get('pci_address') or '?'} is in the state {first['state']}: {first.get('state_reason') or 'no reason is given'}")
     return None
 
 
 def _driver(found: Evidence) -> Verdict | None:
     if found.driver.get("state") not in ("ready", "no_nvidia_smi"):
-        return Verdict("driver", f"the driver's state is {found.driver.get('state')}: {found.driver.get('message')}")
+        return Verdict("driver", _driver_state(found))
     return None
+
+
+def _driver_state(found: Evidence) -> str:
+    return f"the driver's state is {found.driver.get('state') or 'unknown'}: {found.driver.get('message') or 'no message'}"
 
 
 def _runtime(found: Evidence) -> Verdict | None:
     if found.runtime.get("state") != "registered":
-        return Verdict("runtime", f"{found.runtime.get('reason')}")
+        return Verdict("runtime", found.runtime.get("reason") or f"the runtime's state is {found.runtime.get('state') or 'unknown'}")
     handlers = [handler.get("name") for handler in (found.node.get("status") or {}).get("runtimeHandlers") or []]
     if handlers and "nvidia" not in handlers:
-        return Verdict("runtime", f"the kubelet knows no runtime nvidia, only {', '.join(name for name in handlers if name)}; restart K3s")
-    if found.runtime_classes and found.runtime_class not in found.runtime_classes:
+        return Verdict("runtime", f"the kubelet knows no runtime nvidia, only {', '.join(name for name in handlers if name) or 'its default'}; restart K3s")
+    if found.runtime_classes is not None and found.runtime_class not in found.runtime_classes:
         return Verdict(
             "runtime_class",
-            f"the cluster has no RuntimeClass {found.runtime_class}, only {', '.join(sorted(found.runtime_classes))}; K3s brings it, so it was deleted: "
-            "restart K3s on a server",
+            f"the cluster has no RuntimeClass {found.runtime_class}{', only ' if found.runtime_classes else ''}{', '.join(sorted(found.runtime_classes))}; "
+            "K3s brings it, so it was deleted: restart K3s on a server",
         )
     return None
 
@@ -110,52 +124,79 @@ def _daemon_set(found: Evidence) -> Verdict | None:
     daemon_set = next((one for one in found.daemon_sets if one["metadata"]["name"] == name), None)
     if daemon_set is None:
         return Verdict("daemon_set", f"its label {LABEL} chooses the DaemonSet {name}, which does not exist")
-    if not found.pods:
-        taints = [f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in (found.node.get("spec") or {}).get("taints") or []]
+    if not found.plugin_pods:
+        taints = [
+            f"{taint['key']}{'=' if taint.get('value') else ''}{taint.get('value') or ''}:{taint['effect']}"
+            for taint in (found.node.get("spec") or {}).get("taints") or []
+            if _keeps_away(taint, daemon_set)
+        ]
         because = f"; the node has the taints {', '.join(taints)}: put them into nvidia_device_plugin_tolerations" if taints else ""
         return Verdict("daemon_set", f"the DaemonSet {name} has no pod on the node{because}")
     return None
 
 
+def _keeps_away(taint: Object, daemon_set: Object) -> bool:
+    if taint["key"] in _ALWAYS_TOLERATED or taint["effect"] == "PreferNoSchedule":
+        return False
+    template = (daemon_set.get("spec") or {}).get("template") or {}
+    return not any(
+        one.get("key") in (None, "", taint["key"])
+        and one.get("effect") in (None, "", taint["effect"])
+        and (one.get("operator") == "Exists" or (one.get("value") or "") == (taint.get("value") or ""))
+        for one in (template.get("spec") or {}).get("tolerations") or []
+    )
+
+
 def _pod(found: Evidence) -> Verdict | None:
-    pod = max(found.pods, key=lambda one: one["metadata"].get("creationTimestamp") or "")
+    pod = max(found.plugin_pods, key=lambda one: one["metadata"].get("creationTimestamp") or "")
     name, status = pod["metadata"]["name"], pod.get("status") or {}
-    log = _last_lines(found.logs.get(name, ""))
+    log = found.logs.get(name) or ""
     for container in status.get("containerStatuses") or []:
-        waiting = (container.get("state") or {}).get("waiting")
-        if waiting:
+        state = container.get("state") or {}
+        stopped = state.get("waiting") or state.get("terminated")
+        if stopped:
             ended = (container.get("lastState") or {}).get("terminated") or {}
-            told = waiting.get("message") or ended.get("message") or waiting.get("reason")
-            return Verdict(
-                "pod", f"the plugin's pod {name} does not run: {waiting.get('reason')}: {told}{log}", restart=waiting.get("reason") == "CrashLoopBackOff"
-            )
+            reason = stopped.get("reason") or "no reason is given"
+            told = stopped.get("message") or ended.get("message") or ended.get("reason") or "no message"
+            crashes = reason == "CrashLoopBackOff" or bool(state.get("terminated"))
+            return Verdict("pod", f"the plugin's pod {name} does not run: {reason}: {told}{_last_lines(log)}", restart=crashes)
     if status.get("phase") != "Running":
         reasons = [
-            f"{entry['type']}: {entry.get('message') or entry.get('reason')}" for entry in status.get("conditions") or [] if entry.get("status") == "False"
+            f"{entry['type']}: {entry.get('message') or entry.get('reason') or 'no reason is given'}"
+            for entry in status.get("conditions") or []
+            if entry.get("status") == "False"
         ]
-        return Verdict("pod", f"the plugin's pod {name} is {status.get('phase')}: {'; '.join(reasons) or 'no reason is given'}")
-    if _IDLE in found.logs.get(name, ""):
+        return Verdict("pod", f"the plugin's pod {name} is {status.get('phase') or 'in no known phase'}: {'; '.join(reasons) or 'no reason is given'}")
+    if _IDLE in log:
         return Verdict("idle", f"the plugin's pod {name} runs, but found no GPU when it started and will not look again", restart=True)
     return None
 
 
 def _offer(found: Evidence) -> Verdict | None:
-    status, wanted = found.node.get("status") or {}, found.slices
-    offered, capacity = (int(quantity(str((status.get(kind) or {}).get(wanted["resource"], "0")))) for kind in ("allocatable", "capacity"))
-    if offered == wanted["allocatable"]:
+    status, resource, wanted = found.node.get("status") or {}, found.slices["resource"], found.slices["allocatable"]
+
+    def count(kind: str, name: str) -> int:
+        return int(quantity((status.get(kind) or {}).get(name) or "0"))
+
+    offered, capacity = count("allocatable", resource), count("capacity", resource)
+    if offered == wanted:
+        other = next((name for name in RESOURCES if name != resource and count("allocatable", name)), None)
+        if other:
+            return Verdict("allocatable", f"the node offers {count('allocatable', other)} of {other} as well: another device plugin runs there; remove it")
         return None
-    names = ", ".join(pod["metadata"]["name"] for pod in found.pods)
-    if offered < capacity == wanted["allocatable"]:
+    if offered < capacity == wanted:
         return Verdict(
             "unhealthy",
             f"{capacity - offered} of {capacity} slices are unhealthy to the plugin, for ever: it never takes back what an Xid told it",
             restart=True,
         )
+    names = ", ".join(pod["metadata"]["name"] for pod in found.plugin_pods)
+    because = f"the plugin's pod {names} runs with another config" if names else "another device plugin runs there"
     return Verdict(
         "allocatable",
-        f"the node offers {offered} of {wanted['resource']} instead of {wanted['allocatable']}, and has registered {capacity}: "
-        f"the plugin's pod {names} runs with another config, or the kubelet does not take what it registers",
-        restart=True,
+        f"the node offers {offered} of {resource} instead of {wanted}, and has registered {capacity}: {because}, "
+        "or the kubelet does not take what it registers",
+        restart=bool(names),
     )
 
 

@@ -126,3 +126,20 @@ def test_bad_input(found: t.Any, options: Object, words: str) -> None:
     with pytest.raises(AnsibleFilterError) as failure:
         gpu_slicing(found, **options)
     assert words in str(failure.value)
+
+
+def test_problems_are_told_on_demand() -> None:
+    told = gpu_slicing(gpus(P40), tell_problems=True)
+    assert told == {**gpu_slicing(gpus(P40)), "problem": ""}
+    assert "problem" not in gpu_slicing(gpus(P40), tell_problems=False)
+    # The inventory's own slips are told as well, without the filter's name
+    for options, words in (({"replicas": 5}, "replicas is 5, but tesla-p40-24gb"), ({"skus": ["x"]}, "skus[0] is 'x'"), ({"sharing": None}, "sharing is None")):
+        problem = gpu_slicing(gpus(P40), tell_problems=True, **options)
+        assert [*problem] == ["problem"]
+        assert problem["problem"].startswith(words)
+
+
+@pytest.mark.parametrize(("found", "options"), [(gpus(P40), {"replica": 2}), (gpus(P40), {"skus": 3})])
+def test_mistakes_in_the_call_are_raised_all_the_same(found: list[Object], options: Object) -> None:
+    with pytest.raises(AnsibleFilterError, match="gpu_slicing: "):
+        gpu_slicing(found, tell_problems=True, **options)

@@ -59,3 +59,36 @@ def test_registration_labels_of_a_list() -> None:
 def test_node_plan_with_a_bad_taint() -> None:
     with pytest.raises(AnsibleFilterError, match="has no effect"):
         node_plan([], [{"name": "a", "labels": {}, "taints": ["a=b"]}])
+
+
+# Of a node that has a label and a taint by each of two roles
+MANAGED = {
+    "homelab.gpu/managed-labels": "disk",
+    "homelab.gpu/managed-taints": "slow:NoSchedule",
+    "homelab.gpu/managed-gpu-labels": "gpu-type",
+    "homelab.gpu/managed-gpu-taints": "gpu:NoSchedule",
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "label", "taint", "prefix"), [("", "disk", "slow", "homelab.gpu/managed-"), ("gpu", "gpu-type", "gpu", "homelab.gpu/managed-gpu-")]
+)
+def test_node_plan_removes_only_what_its_owner_set(owner: str, label: str, taint: str, prefix: str) -> None:
+    node = {"metadata": {"name": "a", "annotations": MANAGED}}
+    nothing: dict[str, t.Any] = {"name": "a", "labels": {}, "taints": []}
+    assert node_plan([node], [nothing], owner=owner) == [
+        {
+            "name": "a",
+            "labels": {label: None},
+            "taints": [{"key": taint, "effect": "NoSchedule", "state": "absent"}],
+            "annotations": {f"{prefix}labels": None, f"{prefix}taints": None},
+        }
+    ]
+    assert node_plan([node], [nothing], owner="third") == []
+
+
+def test_node_plan_remembers_by_owner() -> None:
+    setting = {"name": "a", "labels": {"x": "y"}, "taints": ["t=v:NoExecute"]}
+    (plain,), (owned,) = (node_plan([], [setting], *owner) for owner in ([], ["gpu"]))
+    assert plain["annotations"] == {"homelab.gpu/managed-labels": "x", "homelab.gpu/managed-taints": "t:NoExecute"}
+    assert owned == {**plain, "annotations": {"homelab.gpu/managed-gpu-labels": "x", "homelab.gpu/managed-gpu-taints": "t:NoExecute"}}

@@ -69,6 +69,13 @@ def test_wrong_taint(text: str, what: str) -> None:
     assert len(list(taint_problems([text]))) == 1
 
 
+@pytest.mark.parametrize("taint", [None, 1, {"key": "a", "effect": "NoSchedule"}])
+def test_taint_that_is_no_text(taint: Any) -> None:
+    [(fact, fix)] = taint_problems([taint, "a=b:NoSchedule"])
+    assert fact == f"the taint {taint!r} is not text"
+    assert "write it as key=value:Effect" in fix
+
+
 def test_a_taint_twice() -> None:
     [(fact, _fix)] = taint_problems(["a=b:NoSchedule", "a=c:NoExecute", "a=c:NoSchedule"])
     assert "a:NoSchedule is listed twice" in fact
