@@ -9,6 +9,8 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -45,18 +47,21 @@ def prepare(case: dict, directory: Path) -> list[str]:
     return [*arguments, "--extra-vars", json.dumps(variables)]
 
 
-def expect_refusal(case: dict, directory: Path) -> None:
-    """Nothing is changed, and the message has what the case says."""
+def refused(case: dict, directory: Path) -> subprocess.CompletedProcess[str]:
+    directory.mkdir()
     environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
-    done = subprocess.run(
-        ["ansible-playbook", *prepare(case, directory), "playbooks/site.yml"],
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+    command = ["ansible-playbook", *prepare(case, directory), "playbooks/site.yml"]
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=180)
+
+
+def start_all(found: Sequence[dict], directory: Path) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """The runs by the cases' names, two at a time: nothing is changed, so they do not meet."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {case["name"]: pool.submit(refused, case, directory / str(number)) for number, case in enumerate(found)}
+
+
+def expect_refusal(case: dict, done: subprocess.CompletedProcess[str]) -> None:
+    """Nothing is changed, and the message has what the case says."""
     output = done.stdout + done.stderr
     assert done.returncode != 0, output
     assert [text for text in case["says"] if text not in output] == [], output

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ import bad_inputs
 CASES = bad_inputs.cases("gpu_node")
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
+    yield from bad_inputs.start_all(CASES, tmp_path_factory.mktemp("cases"))
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_nothing_is_changed_and_the_message_names_host_option_and_fix(case: dict, tmp_path: Path) -> None:
-    bad_inputs.expect_refusal(case, tmp_path)
+def test_nothing_is_changed_and_the_message_names_host_option_and_fix(case: dict, runs: dict) -> None:
+    bad_inputs.expect_refusal(case, runs[case["name"]].result())
