@@ -151,7 +151,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     command = commands.add_parser("plug", help="the cable is put in again")
     command.add_argument("--gpu", type=int, default=0)
     command.add_argument("--unauthorized", action="store_true", help="the enclosure waits for somebody to authorize it")
-    command.add_argument("--address", type=pci_address, default="", help="where the GPU will be")
+    command.add_argument("--address", type=pci_address, help="where the GPU will be")
     command = commands.add_parser("move", help="where the kernel puts a removed GPU at the next rescan")
     command.add_argument("address", type=pci_address)
     command.add_argument("--gpu", type=int, default=0)

@@ -146,7 +146,7 @@ def test_events(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("words", "expected"),
     [
         (["lose"], of_products(["tesla-p40", "thor"]).changed(0, lost=True)),
-        (["remove", "--gpu", "1"], of_products(["tesla-p40", "thor"]).changed(1, present=False)),
+        (["remove", "--gpu", "1"], of_products(["tesla-p40", "thor"]).changed(1, present=False, absent=frozenset({"gpu", "audio"}))),
         (["xid", "79", "--gpu", "1"], of_products(["tesla-p40", "thor"]).with_xid(1, 79)),
         (["hang"], replace(of_products(["tesla-p40", "thor"]), hang=True)),
         (["fail", "mismatch"], replace(of_products(["tesla-p40", "thor"]), init_error=18)),

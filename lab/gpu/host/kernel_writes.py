@@ -75,16 +75,23 @@ def _driver(state: State, slots: Slots, driver: str, action: str, address: str) 
         for function in functions_on_the_bus(gpu, slots):
             if function.address != address or DRIVERS[function.role] != driver or function.role not in ("gpu", "audio"):
                 continue
-            role = function.role
-            if (role in gpu.unbound) == (action == "unbind"):
+            if (function.role in gpu.unbound) == (action == "unbind"):
                 raise _error(errno.ENODEV if action == "unbind" else errno.EBUSY)
             if action == "bind":
-                if gpu.lost:
-                    raise _error(errno.EIO)
-                return Effect(_changed(function, lambda now: replace(now, unbound=now.unbound - {role}).settled()))
-            waits_for = frozenset({gpu.minor}) if role == "gpu" else frozenset()
-            return Effect(_changed(function, lambda now: replace(now, unbound=now.unbound | {role}).settled()), waits_for)
+                return _bound(gpu, function)
+            return _unbound(gpu, function)
     raise _error(errno.ENODEV)
+
+
+def _bound(gpu: Gpu, function: Function) -> Effect:
+    if gpu.lost:
+        raise _error(errno.EIO)
+    return Effect(_changed(function, lambda now: replace(now, unbound=now.unbound - {function.role}).settled()))
+
+
+def _unbound(gpu: Gpu, function: Function) -> Effect:
+    waits_for = frozenset({gpu.minor}) if function.role == "gpu" else frozenset()
+    return Effect(_changed(function, lambda now: replace(now, unbound=now.unbound | {function.role}).settled()), waits_for)
 
 
 def _remove(state: State, slots: Slots, path: str) -> Effect:

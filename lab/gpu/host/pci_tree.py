@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from lab.gpu.state import BRIDGES, Gpu, State
+from lab.gpu.state import BRIDGES, INIT_ERRORS, Gpu, State
 
 ROOT_BUS: Final = "/devices/pci0000:00"
 BUS: Final = "/bus/pci"
@@ -189,24 +189,29 @@ def made(state: State, real: Real) -> Tree:
             tree.link(f"{folder}/{name}", f"{REAL}{folder}/{name}")
     tree.links.pop(f"{BUS}/rescan", None)
     tree.put(f"{BUS}/rescan", WRITE_ONLY)
-    for driver in sorted({*DRIVERS.values()}):
+    module_missing = state.init_error == INIT_ERRORS["not-loaded"]
+    for driver in sorted({*DRIVERS.values()} - ({"nvidia"} if module_missing else set())):
         tree.links.pop(f"{BUS}/drivers/{driver}", None)
         for name in ("bind", "unbind", "new_id", "remove_id"):
             tree.put(f"{BUS}/drivers/{driver}/{name}", WRITE_ONLY)
     for gpu in state.gpus:
         for function in functions_on_the_bus(gpu, real.slots):
-            _add_function(tree, gpu, function, real.slots)
+            _add_function(tree, gpu, function, real.slots, module_missing=module_missing)
     tree.folder(THUNDERBOLT)
     if any(gpu.external for gpu in state.gpus):
         _add_thunderbolt(tree, state, real.slots)
     for module in MODULES:
+        # Stays, since it is mounted upon
+        tree.folder(f"/module/{module}")
+        if module_missing:
+            continue
         tree.text(f"/module/{module}/version", state.driver)
         tree.text(f"/module/{module}/initstate", "live")
         tree.text(f"/module/{module}/refcnt", "0")
     return tree
 
 
-def _add_function(tree: Tree, gpu: Gpu, function: Function, slots: Slots) -> None:
+def _add_function(tree: Tree, gpu: Gpu, function: Function, slots: Slots, *, module_missing: bool) -> None:
     silicon = _SILICON[gpu.product.pci_id]
     path = function.path
     is_bridge = function.role not in ("gpu", "audio")
@@ -255,7 +260,7 @@ def _add_function(tree: Tree, gpu: Gpu, function: Function, slots: Slots) -> Non
     writable = {"enable": "1", "numa_node": "-1", "broken_parity_status": "0", "d3cold_allowed": "1", "msi_bus": "1", "driver_override": "(null)"}
     for name, text in writable.items():
         tree.text(f"{path}/{name}", text, 0o644)
-    bound = function.role not in gpu.unbound
+    bound = function.role not in gpu.unbound and not (module_missing and DRIVERS[function.role] == "nvidia")
     uevent = {
         **({"DRIVER": DRIVERS[function.role]} if bound else {}),
         "PCI_CLASS": f"{pci_class:X}",
@@ -323,9 +328,8 @@ def _config(
     """The first 256 bytes of the configuration space, with the capability of PCI Express."""
     speeds = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5}
     space = bytearray(256)
-    struct.pack_into(
-        "<HHHHBBBB", space, 0, int(vendor, 16), int(device, 16), 0x0407, 0x0010, revision, pci_class & 0xFF, pci_class >> 8 & 0xFF, pci_class >> 16
-    )
+    code = pci_class.to_bytes(3, "little")
+    struct.pack_into("<HHHHB3s", space, 0, int(vendor, 16), int(device, 16), 0x0407, 0x0010, revision, code)
     space[0x0E] = 0x01 if is_bridge else 0x80
     space[0x34] = 0x78
     if not is_bridge:

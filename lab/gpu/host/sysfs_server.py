@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -64,16 +65,27 @@ class Sysfs:
         self._held_by = held_by
         self._lock = threading.RLock()
         self._content = b""
+        self._file: int | None = None
+        self._open: Counter[str] = Counter()
         self._tree = Tree()
 
     @property
     def tree(self) -> Tree:
-        content = self._path.read_bytes()
+        content = self._read_state()
         with self._lock:
             if content != self._content:
                 self._tree = made(parsed(content.decode()), self._real)
                 self._content = content
             return self._tree
+
+    def _read_state(self) -> bytes:
+        """At each call, for a time stamp may be the same after two changes; the file stays open, for there are many calls."""
+        with self._lock:
+            if self._file is None or os.fstat(self._file).st_nlink == 0:
+                if self._file is not None:
+                    os.close(self._file)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            return os.pread(self._file, SIZE, 0)
 
     def attributes(self, path: str) -> dict[str, int]:
         tree = self.tree
@@ -85,7 +97,20 @@ class Sysfs:
             attribute = tree.attributes[path]
             size = len(attribute.content) if path.endswith("/config") else 4096
             return {"st_mode": stat.S_IFREG | attribute.mode, "st_nlink": 1, "st_size": size}
+        if self._open[path]:
+            # The kernel asks by path, even for a file that is open
+            return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": 4096}
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def opened(self, path: str) -> None:
+        with self._lock:
+            if path not in self.tree.attributes:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            self._open[path] += 1
+
+    def closed(self, path: str) -> None:
+        with self._lock:
+            self._open[path] -= 1
 
     def names(self, path: str) -> list[str]:
         names = self.tree.folders.get(path)
@@ -131,15 +156,12 @@ class Sysfs:
         return [process for minor in minors for process in self._held_by(minor)]
 
     def _state(self) -> State:
-        return parsed(self._path.read_text())
+        return parsed(self._read_state().decode())
 
     def _put(self, state: State) -> None:
-        """In one write, into the file that the library of each container has open."""
-        descriptor = os.open(self._path, os.O_WRONLY)
-        try:
-            os.pwrite(descriptor, rendered(state).encode()[:SIZE], 0)
-        finally:
-            os.close(descriptor)
+        """In one write, into the file that the library in each container has open."""
+        assert self._file is not None
+        os.pwrite(self._file, rendered(state).encode(), 0)
 
 
 def serve(sysfs: Sysfs, mountpoint: str) -> None:
@@ -147,6 +169,8 @@ def serve(sysfs: Sysfs, mountpoint: str) -> None:
     import mfusepy
 
     class Operations(mfusepy.Operations):
+        use_ns = True
+
         def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
             return sysfs.attributes(path)
 
@@ -157,9 +181,13 @@ def serve(sysfs: Sysfs, mountpoint: str) -> None:
             return sysfs.target(path)
 
         def open(self, path: str, info: Any) -> int:
-            sysfs.attributes(path)
+            sysfs.opened(path)
             # No page of it may be kept
             info.direct_io = 1
+            return 0
+
+        def release(self, path: str, info: Any) -> int:
+            sysfs.closed(path)
             return 0
 
         def read(self, path: str, size: int, offset: int, info: Any) -> bytes:
