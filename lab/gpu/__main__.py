@@ -23,11 +23,13 @@ from typing import Any, Final
 
 from lab.distribution.build.toolchain import ToolError
 from lab.gpu import build
-from lab.gpu.state import INIT_ERRORS, PATH, PATH_IN_CONTAINERS, PRODUCTS, SAVED, SIZE, Gpu, State, StateError, of_products, parsed, rendered
+from lab.gpu.state import INIT_ERRORS, PATH, PATH_IN_CONTAINERS, PRODUCTS, SAVED, SIZE, Gpu, State, StateError, of_products, parsed, rendered, xid_line
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 HOST_FILES: Final = Path(__file__).resolve().parent / "host"
 HOST: Final = "k3s-gpu-worker"
+INJECT: Final = "/run/mock-gpu/tree/inject"
+"""What is written here is in the host's kernel log."""
 ON_HOST: Final = "/usr/local/lib/mock-gpu"
 SCRIPTS: Final = ("mock-gpu", "mock-gpu-overlay")
 UNITS: Final = ("mock-gpu.service", "mock-gpu-sysfs.service")
@@ -182,11 +184,15 @@ def main(words: Sequence[str]) -> int:
             if options.command == "install":
                 install(options.host, state.driver)
         else:
-            state = CHANGES[options.command](parsed(on_host(options.host, f"cat {PATH}").decode()), options)
+            before = parsed(on_host(options.host, f"cat {PATH}").decode())
+            state = CHANGES[options.command](before, options)
         put_state(options.host, state)
         if options.command in ("install", "swap"):
             on_host(options.host, f"mkdir -p {SAVED.rpartition('/')[0]} && cp {PATH} {SAVED}")
         on_host(options.host, "mock-gpu show")
+        if options.command in ("xid", "unplug"):
+            gpu = before.gpus[options.gpu]
+            on_host(options.host, f"cat >{INJECT}", xid_line(gpu.pci_address, state.gpus[options.gpu].xid).encode())
         if options.command == "install":
             start_serving(options.host)
     except (StateError, build.BuildError, ToolError) as error:

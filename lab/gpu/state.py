@@ -144,6 +144,12 @@ class State:
         return self.changed(number, xid=xid, xid_number=self.gpus[number].xid_number + 1)
 
 
+def xid_line(pci_address: str, xid: int) -> str:
+    """As the driver writes it into the kernel log."""
+    text = {79: "GPU has fallen off the bus."}.get(xid, "Ch 00000000")
+    return f"NVRM: Xid (PCI:{pci_address.rpartition('.')[0]}): {xid}, pid='<unknown>', name=<unknown>, {text}"
+
+
 def of_products(names: Sequence[str], external: Collection[int] = ()) -> State:
     """A host with these products, in slots one after the other; those with the numbers C(external) in enclosures."""
     unknown = [name for name in names if name not in PRODUCTS]

@@ -156,7 +156,7 @@ def test_events(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_commands_change_the_file(words: list[str], expected: State, monkeypatch: pytest.MonkeyPatch) -> None:
     before = of_products(["tesla-p40", "thor"])
     written = {}
-    monkeypatch.setattr(command, "on_host", lambda _host, _command: rendered(before).encode())
+    monkeypatch.setattr(command, "on_host", lambda _host, _command, _given=b"": rendered(before).encode())
     monkeypatch.setattr(command, "put_state", lambda host, state: written.update({host: state}))
     assert command.main(words) == 0
     assert written == {"k3s-gpu-worker": expected}

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.homelab.gpu.plugins.module_utils import _pci
 from lab.gpu import __main__ as command
 from lab.gpu.host import sysfs_server
+from lab.gpu.host.kernel_log import KernelLog
 from lab.gpu.host.pci_tree import Real, Slots, Tree, made
 from lab.gpu.host.sysfs_server import Sysfs
 from lab.gpu.state import INIT_ERRORS, State, StateError, of_products, parsed, rendered
@@ -38,7 +39,8 @@ class Kernel:
         self.held: set[int] = set()
         self.asked = threading.Event()
         self.shown = 0
-        self.sysfs = Sysfs(path, real or Real(), self._show, self._holders)
+        self.said: list[str] = []
+        self.sysfs = Sysfs(path, real or Real(), self._show, self.said.append, self._holders)
 
     def _show(self) -> None:
         self.shown += 1
@@ -241,6 +243,7 @@ def test_writer_waits_for_holders(external: Kernel, path: str, text: str) -> Non
     external.held = set()
     writer.join(10)
     assert not writer.is_alive()
+    assert external.said == ["NVRM: Attempting to remove device 0000:83:00.0 with non-zero usage count!"]
     assert not external.state.gpus[0].present
 
 
@@ -269,6 +272,7 @@ def test_tunnel_that_is_taken_from_a_holder(external: Kernel) -> None:
     external.write(AUTHORIZED, "0")
     gpu = external.state.gpus[0]
     assert (gpu.present, gpu.lost, gpu.xid, gpu.xid_number) == (False, True, 79, 1)
+    assert external.said == ["NVRM: Xid (PCI:0000:83:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."]
 
 
 def test_power_control(external: Kernel) -> None:
@@ -345,3 +349,17 @@ def test_users_of_the_module(external: Kernel) -> None:
     assert external.read("/module/nvidia/refcnt") == "0"
     external.held = {0}
     assert external.read("/module/nvidia/refcnt") == "1"
+
+
+def test_kernel_log() -> None:
+    log = KernelLog(lambda: 2.5)
+    log.kernel_says("NVRM: one\nNVRM: two")
+    first = log.record_at(0)
+    assert first == b"4,102500,2500000,-;NVRM: one\n"
+    end = log.size
+    assert log.record_at(len(first)) == b"4,102501,2500000,-;NVRM: two\n"
+    assert log.record_at(end) == b""
+    log.written("<0>a process cannot speak for the kernel")
+    log.written("no level")
+    assert log.record_at(end) == b"8,102502,2500000,-;a process cannot speak for the kernel\n"
+    assert log.record_at(end + 1) == b"12,102503,2500000,-;no level\n"

@@ -8,10 +8,13 @@ python3 -m lab.gpu.host.sysfs_server MOUNTPOINT
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import itertools
 import logging
 import os
 import re
+import select
 import stat
 import subprocess
 import sys
@@ -22,12 +25,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from lab.gpu.host.kernel_log import KernelLog
 from lab.gpu.host.kernel_writes import effect_of
 from lab.gpu.host.pci_tree import BUS, REAL, ROOT_BUS, Real, Tree, made
-from lab.gpu.state import PATH, SIZE, State, parsed, rendered
+from lab.gpu.state import PATH, SIZE, State, parsed, rendered, xid_line
 
 _NODE: Final = re.compile(r"/dev/nvidia(\d+)(?: \(deleted\))?")
 _LOOK_AGAIN_SECONDS: Final = 0.05
+_INTERRUPTED_SECONDS: Final = 0.1
+_ENDED_BY_SIGNAL: Final = 8
+"""What libfuse's main loop ends with."""
 _log: Final = logging.getLogger("mock-gpu")
 
 
@@ -58,10 +65,13 @@ def holders(minor: int, proc: Path = Path("/proc")) -> list[int]:
 class Sysfs:
     """Files as the state has them, and what happens to it when they are written."""
 
-    def __init__(self, state_path: Path, real: Real, show: Callable[[], object], held_by: Callable[[int], list[int]] = holders) -> None:
+    def __init__(
+        self, state_path: Path, real: Real, show: Callable[[], object], say: Callable[[str], object], held_by: Callable[[int], list[int]] = holders
+    ) -> None:
         self._path = state_path
         self._real = real
         self._show = show
+        self._say = say
         self._held_by = held_by
         self._lock = threading.RLock()
         self._content = b""
@@ -141,6 +151,9 @@ class Sysfs:
         effect = effect_of(state, self._real.slots, path, text, lambda minor: bool(self._held_by(minor)))
         if self._held(effect.waits_for):
             _log.warning("%s: waits for %s, as the driver does", path, self._held(effect.waits_for))
+            for gpu in state.gpus:
+                if gpu.minor in effect.waits_for:
+                    self._say(f"NVRM: Attempting to remove device {gpu.pci_address} with non-zero usage count!")
             while self._held(effect.waits_for):
                 time.sleep(_LOOK_AGAIN_SECONDS)
         with self._lock:
@@ -149,6 +162,9 @@ class Sysfs:
             if after != before:
                 self._put(after)
                 self._show()
+                for old, new in zip(before.gpus, after.gpus, strict=True):
+                    if new.xid_number > old.xid_number:
+                        self._say(xid_line(old.pci_address, new.xid))
         _log.info("%s: %s written", path, text.strip())
         return len(data)
 
@@ -164,43 +180,108 @@ class Sysfs:
         os.pwrite(self._file, rendered(state).encode(), 0)
 
 
-def serve(sysfs: Sysfs, mountpoint: str) -> None:
+def serve(sysfs: Sysfs, log: KernelLog, mountpoint: str) -> None:
+    """C(sysfs), and beside it the files C(kmsg), as /dev/kmsg, and C(inject), into which the kernel's own lines are written."""
     # Lies beside this package on the host only
     import mfusepy
+
+    library = mfusepy._libfuse
+    positions: dict[int, int] = {}
+    polling: list[int] = []
+    handles = itertools.count(1)
+
+    def tell_pollers() -> None:
+        told = 0
+        while True:
+            with log.grown:
+                while not polling or log.size == told:
+                    log.grown.wait()
+                told = log.size
+                waiting, polling[:] = polling[:], []
+            for handle in waiting:
+                library.fuse_notify_poll(ctypes.c_void_p(handle))
+                library.fuse_pollhandle_destroy(ctypes.c_void_p(handle))
+
+    threading.Thread(target=tell_pollers, daemon=True).start()
 
     class Operations(mfusepy.Operations):
         use_ns = True
 
         def getattr(self, path: str, fh: Any = None) -> dict[str, int]:
+            if path in ("/kmsg", "/inject"):
+                return {"st_mode": stat.S_IFREG | (0o644 if path == "/kmsg" else 0o200), "st_nlink": 1, "st_size": log.size}
             return sysfs.attributes(path)
 
         def readdir(self, path: str, fh: Any) -> list[str]:
-            return sysfs.names(path)
+            return sysfs.names(path) + (["kmsg", "inject"] if path == "/" else [])
 
         def readlink(self, path: str) -> str:
             return sysfs.target(path)
 
         def open(self, path: str, info: Any) -> int:
-            sysfs.opened(path)
             # No page of it may be kept
             info.direct_io = 1
+            info.fh = next(handles)
+            if path in ("/kmsg", "/inject"):
+                positions[info.fh] = 0
+            else:
+                sysfs.opened(path)
             return 0
 
         def release(self, path: str, info: Any) -> int:
-            sysfs.closed(path)
+            if path in ("/kmsg", "/inject"):
+                positions.pop(info.fh, None)
+            else:
+                sysfs.closed(path)
             return 0
 
         def read(self, path: str, size: int, offset: int, info: Any) -> bytes:
-            return sysfs.read(path, size, offset)
+            if path != "/kmsg":
+                return sysfs.read(path, size, offset)
+            with log.grown:
+                while not (record := log.record_at(offset)):
+                    if info.flags & os.O_NONBLOCK:
+                        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                    log.grown.wait(_INTERRUPTED_SECONDS)
+                    if library.fuse_interrupted():
+                        raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+                positions[info.fh] = offset + len(record)
+            return record
 
         def truncate(self, path: str, length: int, fh: Any = None) -> int:
             return 0
 
         def write(self, path: str, data: bytes, offset: int, info: Any) -> int:
-            return sysfs.write(path, data)
+            if path == "/kmsg":
+                log.written(data.decode(errors="replace"))
+            elif path == "/inject":
+                log.kernel_says(data.decode(errors="replace"))
+            else:
+                return sysfs.write(path, data)
+            return len(data)
 
+        def poll(self, path: str, info: Any, handle: Any, events: Any) -> int:
+            if path != "/kmsg":
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            with log.grown:
+                ready = select.EPOLLOUT
+                if log.record_at(positions[info.fh]):
+                    ready |= select.EPOLLIN
+                if address := ctypes.cast(handle, ctypes.c_void_p).value:
+                    polling.append(address)
+            ctypes.cast(events, ctypes.POINTER(ctypes.c_uint))[0] = ready
+            return 0
+
+    try:
+        start(mfusepy, Operations(), mountpoint)
+    except RuntimeError as error:
+        if error.args != (_ENDED_BY_SIGNAL,):
+            raise
+
+
+def start(mfusepy: Any, operations: Any, mountpoint: str) -> None:
     mfusepy.FUSE(
-        Operations(),
+        operations,
         mountpoint,
         foreground=True,
         raw_fi=True,
@@ -219,8 +300,9 @@ def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     (mountpoint,) = words
     os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
-    sysfs = Sysfs(Path(PATH), real(Path(REAL)), lambda: subprocess.run(["/usr/local/sbin/mock-gpu", "nodes"], check=False))
-    serve(sysfs, mountpoint)
+    log = KernelLog()
+    sysfs = Sysfs(Path(PATH), real(Path(REAL)), lambda: subprocess.run(["/usr/local/sbin/mock-gpu", "nodes"], check=False), log.kernel_says)
+    serve(sysfs, log, mountpoint)
     return 0
 
 
