@@ -89,7 +89,7 @@ lint: .venv ## ruff, yamllint, ansible-lint, shellcheck
 	ruff check .
 	ruff format --check .
 	yamllint -s .
-	shellcheck $$(git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run lab/gpu/host/mock-gpu)
+	shellcheck $$(git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run lab/gpu/host/mock-gpu lab/gpu/host/mock-gpu-overlay)
 	ansible-lint
 
 .PHONY: typecheck

@@ -19,6 +19,7 @@ SOURCES: Final = Path(__file__).resolve().parent / "nvml"
 LIBRARY: Final = "libnvidia-ml.so.1"
 CUDA: Final = "libcuda.so.1"
 PROGRAM: Final = "nvidia-smi"
+FUSE_BINDING: Final = "mfusepy==3.1.1"
 
 
 class BuildError(Exception):
@@ -59,3 +60,11 @@ def build() -> Path:
             if not done.is_dir():
                 raise
     return done
+
+
+def fuse_binding() -> Path:
+    """One file from PyPI, which the hosts' own Python runs."""
+    cache = toolchain.cache_directory()
+    with tempfile.TemporaryDirectory(prefix="fuse-") as scratch:
+        name, _equals, version = FUSE_BINDING.partition("==")
+        return toolchain.from_pypi(cache / "gpu" / f"{name}-{version}", FUSE_BINDING, Path(f"{name}.py"), "there is no other way", Path(scratch) / "log")

@@ -146,7 +146,7 @@ def test_events(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("words", "expected"),
     [
         (["lose"], of_products(["tesla-p40", "thor"]).changed(0, lost=True)),
-        (["remove", "--gpu", "1"], of_products(["tesla-p40", "thor"]).changed(1, present=False)),
+        (["remove", "--gpu", "1"], of_products(["tesla-p40", "thor"]).changed(1, present=False, absent=frozenset({"gpu", "audio"}))),
         (["xid", "79", "--gpu", "1"], of_products(["tesla-p40", "thor"]).with_xid(1, 79)),
         (["hang"], replace(of_products(["tesla-p40", "thor"]), hang=True)),
         (["fail", "mismatch"], replace(of_products(["tesla-p40", "thor"]), init_error=18)),
@@ -156,7 +156,7 @@ def test_events(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_commands_change_the_file(words: list[str], expected: State, monkeypatch: pytest.MonkeyPatch) -> None:
     before = of_products(["tesla-p40", "thor"])
     written = {}
-    monkeypatch.setattr(command, "on_host", lambda _host, _command: rendered(before).encode())
+    monkeypatch.setattr(command, "on_host", lambda _host, _command, _given=b"": rendered(before).encode())
     monkeypatch.setattr(command, "put_state", lambda host, state: written.update({host: state}))
     assert command.main(words) == 0
     assert written == {"k3s-gpu-worker": expected}

