@@ -124,10 +124,13 @@ def profile(name: str) -> dict:
 
 @pytest.mark.usefixtures("_well_again")
 def test_profile_egpu() -> None:
-    lab.gpu("swap", "rtx-3060-12gb")
+    lab.gpu("swap", "--external", "rtx-3060-12gb")
     lab.site_succeeds(**profile("egpu"))
     node = lab.node()
-    assert {"nvidia.com/gpu": "true", "gpu-type": "rtx3060"}.items() <= node["metadata"]["labels"].items()
+    assert {"nvidia.com/gpu": "true", "gpu-type": "rtx3060", "homelab.gpu/external": "true"}.items() <= node["metadata"]["labels"].items()
+    awake = lab.on_host("for gpu in $(grep -l 0x10de /sys/bus/pci/devices/*/vendor); do cat ${gpu%/vendor}/power/control; done").split()
+    assert awake
+    assert set(awake) == {"on"}, "an external GPU that sleeps may not come back"
     assert {"key": "gpu", "value": "true", "effect": "NoSchedule"} in node["spec"]["taints"]
     assert lab.allocatable() == 1
     assert lab.playbook("gpu_verify").status == 0
