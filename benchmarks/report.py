@@ -271,10 +271,31 @@ def cluster_wait(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]
     )
 
 
+def gpu_node(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -> str:
+    """Promises in time are judged by the median of the rounds."""
+    reading, hung = result["reading"]["beyond_ping_seconds"], result["hung"]["beyond_ping_seconds"]
+    visible = result["visible_seconds"]
+    first, second = result["first_half_seconds"], result["second_half_seconds"]
+    untouched = not (result["second_changed"] or result["restarted"] or result["plugin_replaced"])
+    promises = [
+        judged(reading <= 0.4, f"`gpu_info` takes at most 0.4 s on a host with {result['gpus']} GPUs, beyond a module that does nothing: {reading:.2f} s"),
+        judged(hung <= 3, f"and at most 3 s if the driver hangs: {hung:.2f} s"),
+        judged(first <= 30, f"the GPU half of `site.yml` takes at most 30 s on a prepared node: {first:.1f} s"),
+        judged(untouched, f"the second run changes nothing and restarts neither K3s nor the plugin: {result['second_changed']} changed, {second:.1f} s"),
+        *(
+            judged(median(seconds) <= 20, f"{change} slices are offered at most 20 s after the first change: {median(seconds):.1f} s (median)")
+            for change, seconds in visible.items()
+        ),
+    ]
+    rows = [(change, ", ".join(f"{value:.1f}" for value in seconds), f"{median(seconds):.1f}") for change, seconds in visible.items()]
+    return "\n\n".join(["\n".join(f"- {promise}" for promise in promises), table(["slices", "until the node offers them, s, each round", "median"], rows)])
+
+
 SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], str]]] = {
     "site_runs": site_runs,
     "join_scale": join_scale,
     "demo_times": demo_times,
+    "gpu_node": gpu_node,
     "cluster_apply": cluster_apply,
     "cluster_drain": cluster_drain,
     "cluster_wait": cluster_wait,

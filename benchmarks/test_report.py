@@ -37,6 +37,23 @@ def site(*changes: dict[str, Any]) -> dict[str, Any]:
     return {"rounds": [{**usual, **(changes[number] if number < len(changes) else {})} for number in range(3)]}
 
 
+def test_gpu_node_section_tells_what_was_missed() -> None:
+    result = {
+        "gpus": 8,
+        "reading": {"task_seconds": 0.4, "beyond_ping_seconds": 0.1},
+        "hung": {"task_seconds": 4.0, "beyond_ping_seconds": 3.5},
+        "first_half_seconds": 12.0,
+        "second_half_seconds": 6.0,
+        "second_changed": 0,
+        "restarted": [],
+        "plugin_replaced": True,
+        "visible_seconds": {"4 to 2": [8.0, 9.0, 30.0], "2 to 4": [5.0, 6.0, 7.0]},
+    }
+    lines = report.gpu_node(result, []).splitlines()
+    assert [line.startswith("- kept") for line in lines[:6]] == [True, False, True, False, True, True]
+    assert "| 4 to 2 | 8.0, 9.0, 30.0 | 9.0 |" in lines
+
+
 def test_slowest_tasks_over_all_phases() -> None:
     assert measured_lab.slowest_tasks(TIMELINE, 2) == [
         {"name": "k3s_server : Wait", "phase": "one", "seconds": 9.0},
