@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the container image with the stand-ins for NVIDIA's device plugin and its config-manager, and with gpu-open.
+"""Build the container image with the stand-in for NVIDIA's device plugin, and with gpu-open.
 
 python3 -m lab.gpu.device_plugin.image            builds it, unless it is in the cache, and tells image, archive, size and sha256 as JSON
 python3 -m lab.gpu.device_plugin.image --print    only tells them (the last two null before a build)
@@ -33,8 +33,8 @@ HERE: Final = Path(__file__).resolve().parent
 ARCHIVE: Final = "k8s-device-plugin.tar"
 # Without lazy binding the loader would look for all of NVML's functions before the library is there
 DYNAMIC: Final = "-s -w -extldflags=-Wl,-z,lazy"
-# Which program speaks with NVML, and so needs a C library
-PROGRAMS: Final = {"nvidia-device-plugin": True, "config-manager": False, "gpu-open": True}
+# Both speak with NVML, and so need a C library
+PROGRAMS: Final = ("nvidia-device-plugin", "gpu-open")
 # What the driver's libraries need, the mock's included, beside the C library itself
 MORE_LIBRARIES: Final = ("libpthread.so.0", "libdl.so.2", "libm.so.6", "librt.so.1", "libresolv.so.2")
 # As in NVIDIA's image
@@ -93,13 +93,17 @@ def compile_programs(work: Path) -> dict[str, Path]:
     cache = toolchain.cache_directory()
     log = work / "log"
     go = toolchain.find_go(cache, toolchain.go_needed([HERE / "go.mod"]), log)
-    plain = recipe.go_environment(container_image.machine_architecture())
-    # NVML's header calls many of its own functions deprecated
-    dynamic = {**plain, "CGO_ENABLED": "1", "CGO_CFLAGS": "-O2 -g -Wno-deprecated-declarations", "CC": toolchain.find_dynamic_c_compiler(cache, log)}
+    environment = {
+        **recipe.go_environment(container_image.machine_architecture()),
+        "CGO_ENABLED": "1",
+        # NVML's header calls many of its own functions deprecated
+        "CGO_CFLAGS": "-O2 -g -Wno-deprecated-declarations",
+        "CC": toolchain.find_dynamic_c_compiler(cache, log),
+    }
     made = {name: work / name for name in PROGRAMS}
-    for name, nvml in PROGRAMS.items():
-        command = [str(go), "build", "-ldflags", DYNAMIC if nvml else recipe.STRIPPED, "-o", str(made[name]), f"./cmd/{name}"]
-        if toolchain.run(command, log, dynamic if nvml else plain, HERE) != 0:
+    for name in PROGRAMS:
+        command = [str(go), "build", "-ldflags", DYNAMIC, "-o", str(made[name]), f"./cmd/{name}"]
+        if toolchain.run(command, log, environment, HERE) != 0:
             raise BuildError(f"{name} could not be compiled:\n{log.read_text(errors='replace')[-3000:]}")
     return made
 
@@ -113,7 +117,7 @@ def entries(programs: dict[str, Path], work: Path) -> Iterator[Entry]:
             yield container_image.link(f"usr/bin/{applet}", "busybox")
     for name, path in programs.items():
         yield container_image.file(f"usr/bin/{name}", path)
-    libraries = [*c_library(next(programs[name] for name, nvml in PROGRAMS.items() if nvml))]
+    libraries = [*c_library(programs[PROGRAMS[0]])]
     for path in libraries:
         yield container_image.file(merged(path), path)
     for folder in ("bin", "lib", "lib64", "sbin"):
