@@ -66,8 +66,9 @@ RETURN = r"""
 _value:
   description:
     - C(packages), as O(homelab.gpu.host_packages#module:packages); C(pending), names of those that are not installed so; C(unlisted), names that the
-      package manager does not know; C(branch) and C(kernel_modules) that they have, null and empty if that is not known; C(reboot), whether the driver on disk is
-      right and only a reboot is missing; C(users), who uses the driver; C(findings), as P(homelab.gpu.nvidia_driver_findings#filter) gives them.
+      package manager does not know; C(branch) and C(kernel_modules) that they have, null and empty if that is not known.
+    - C(reboot), whether the driver on disk is right and only a reboot is missing; C(users), who uses the driver; C(findings), as
+      P(homelab.gpu.nvidia_driver_findings#filter) gives them.
   type: dict
 """
 
