@@ -76,7 +76,8 @@ _WATCHERS = ("nvidia-persiste", "nvidia-device-p", "gpu-feature-dis", "nv-hosten
 _LEADING = re.compile(r"nvidia-(?:driver|headless|open)\b.*|cuda-drivers.*|nvidia-(?:kernel-)?(?:open-)?dkms.*|libcuda1")
 # What has to change together, or programs no longer find their driver
 _BOUND = re.compile(
-    r"(?:nvidia-(?:driver|headless|dkms|kernel|open|utils|compute)|libnvidia-(?:compute|cfg)|cuda-drivers|(?:k|ak|dk)mod-nvidia|linux-modules-nvidia).*|libcuda1"
+    r"(?:nvidia-(?:driver|headless|dkms|kernel|open|utils|compute)|libnvidia-(?:compute|cfg)|cuda-drivers|(?:k|ak|dk)mod-nvidia|"
+    r"linux-modules-nvidia).*|libcuda1"
 )
 
 
@@ -134,6 +135,11 @@ class Sight:
     def installed(self) -> str:
         """The version that the next boot loads."""
         return str(self.info["module"]["version"])
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether there is a module for the running kernel, even if nothing told its version."""
+        return bool(self.info["module"]["path"]) or any(entry["running"] and entry["module"] for entry in self.info["kernels"])
 
     @property
     def version(self) -> str:
@@ -284,13 +290,17 @@ def check_answer(sight: Sight) -> Iterator[Finding]:
 
 def check_driver(sight: Sight) -> Iterator[Finding]:
     """None is loaded; other checks tell if nouveau, Secure Boot or a missing module are the reason."""
-    if sight.tegra or sight.loaded or not sight.needs or any(conflicts(sight.needs)):
+    if sight.tegra or sight.loaded or sight.driver["state"] == "ready" or not sight.needs or any(conflicts(sight.needs)):
         return
-    if not sight.info["packages"] and not sight.installed and not sight.info["runfile"]:
+    if not sight.info["packages"] and not sight.on_disk and not sight.info["runfile"]:
         names = _listed(need.name for need in sight.needs)
         yield Finding("driver", f"no NVIDIA driver is installed for {names}", _how_to_install(sight))
-    elif sight.installed and not any(True for check in (check_nouveau, check_secure_boot) for _finding in check(sight)):
-        yield Finding("driver", f"the module {sight.installed} is installed, but not loaded", "load it: modprobe nvidia; if that fails, dmesg tells why")
+    elif sight.on_disk and not any(True for check in (check_nouveau, check_secure_boot) for _finding in check(sight)):
+        yield Finding(
+            "driver",
+            f"the module {sight.installed} is installed, but not loaded".replace("  ", " "),
+            "load it: modprobe nvidia; if that fails, dmesg tells why",
+        )
 
 
 def check_tegra(sight: Sight) -> Iterator[Finding]:
@@ -429,7 +439,7 @@ def check_kernel(sight: Sight) -> Iterator[Finding]:
         return
     headers = f"linux-headers-{sight.kernel}" if sight.info["manager"] == "apt" else f"kernel-devel-{sight.kernel}"
     build = f"install {headers} and run dkms autoinstall" if sight.info["dkms"] else f"install the modules of the driver for {sight.kernel}"
-    if not sight.installed and not sight.info["module"]["path"]:
+    if not sight.on_disk:
         built = sorted({release for entry in sight.info["dkms"] for release in entry["kernels"]})
         known = f"; DKMS built it for {_listed(built)}" if built else "; DKMS has it and built it for no kernel" if sight.info["dkms"] else ""
         if sight.loaded:

@@ -41,6 +41,8 @@ def told(found: list[Object], severity: str) -> list[str]:
         pytest.param(gpu("thor", loaded="595.78", flavour="", tegra=True), info("", flavour=""), id="Tegra"),
         pytest.param(gpu("3060"), info(secure_boot="enabled"), id="signed module under Secure Boot"),
         pytest.param(gpu("3060"), info(libraries=[]), id="libraries elsewhere"),
+        pytest.param(gpu("3060"), info(module=NOTHING["module"]), id="without modinfo"),
+        pytest.param({**gpu("3060"), "driver": {**gpu()["driver"], "kernel_version": "", "flavour": ""}}, NOTHING, id="in a container"),
         pytest.param(gpu("3060"), info(unattended={"enabled": True, "blacklist": []}), id="held under unattended upgrades"),
     ],
 )
@@ -74,6 +76,7 @@ def test_well(gpus: Object, host: Object) -> None:
             id="Rocky",
         ),
         pytest.param(gpu("3060", loaded=""), info(), ["driver"], [], "580.95.05 is installed, but not loaded", "modprobe nvidia", id="not loaded"),
+        pytest.param(gpu("3060", loaded=""), info(module=NOTHING["module"]), ["driver"], [], "the module is installed, but not", "modprobe", id="no modinfo"),
         pytest.param(gpu(loaded=""), NOTHING, [], ["gpu"], "has no NVIDIA GPU now", "plug one in", id="no GPU"),
         pytest.param(gpu("3060", gpu_state="lost"), info(), [], ["gpu"], "0000:01:00.0 is lost: so it is", "plug it in again", id="lost"),
         pytest.param(gpu("3060", gpu_state="other_driver"), info(), [], ["gpu"], "is not NVIDIA's driver's", "unbind it", id="passed through"),
@@ -229,7 +232,7 @@ def test_well(gpus: Object, host: Object) -> None:
         ),
         pytest.param(
             gpu("3060", loaded=""),
-            info(module=NOTHING["module"], dkms=[{"name": "nvidia", "version": "580.95.05", "kernels": ["6.8.0-49-generic"]}]),
+            info(module=NOTHING["module"], kernels=NOTHING["kernels"], dkms=[{"name": "nvidia", "version": "580.95.05", "kernels": ["6.8.0-49-generic"]}]),
             ["kernel"],
             [],
             f"no module for the running kernel {KERNEL}; DKMS built it for 6.8.0-49-generic",
@@ -238,14 +241,14 @@ def test_well(gpus: Object, host: Object) -> None:
         ),
         pytest.param(
             gpu("3060", loaded=""),
-            info(module=NOTHING["module"], manager="dnf"),
+            info(module=NOTHING["module"], kernels=NOTHING["kernels"], manager="dnf"),
             ["kernel"],
             [],
             "has no module for the running kernel",
             "install the modules of the driver for",
             id="modules of another kernel",
         ),
-        pytest.param(gpu("3060"), info(module=NOTHING["module"]), [], ["kernel"], "is loaded, but not on disk", KERNEL, id="module removed"),
+        pytest.param(gpu("3060"), info(module=NOTHING["module"], kernels=[]), [], ["kernel"], "is loaded, but not on disk", KERNEL, id="module removed"),
         pytest.param(
             gpu("3060"),
             info(kernels=[{"release": KERNEL, "running": True, "module": True}, {"release": NEXT, "running": False, "module": False}]),
