@@ -20,7 +20,7 @@ from ansible_collections.homelab.gpu.plugins.module_utils._slicing import slicin
 
 __all__ = ["GPU_CHECKS", "GPU_ROLES"]
 
-GPU_ROLES = ("gpu_node", "nvidia_container_toolkit", "nvidia_device_plugin")
+GPU_ROLES = ("gpu_node", "nvidia_container_toolkit", "nvidia_device_plugin", "nvidia_driver")
 # Labels that the roles set themselves
 _OWNED_LABELS = ("homelab.gpu/device-plugin-config",)
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
