@@ -16,7 +16,7 @@ TITLE = "GPU nodes"
 HOST: Final = "k3s-gpu-worker"
 SAMPLES: Final = 10
 ROUNDS: Final = 3
-HALF: Final = ("Artifacts for GPUs", "Container toolkit", "GPU nodes")
+HALF: Final = ("Artifacts for GPUs", "Driver and container toolkit", "GPU nodes")
 # From the first change of the cluster to the moment at which the node offers the slices
 VISIBLE: Final = (
     "Apply a DaemonSet for each config",
