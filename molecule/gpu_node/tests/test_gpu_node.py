@@ -69,6 +69,9 @@ def test_slices_hold_pods_and_no_more() -> None:
 def test_fewer_slices_let_pods_go_and_more_let_them_run() -> None:
     lab.start_users(4)
     before = {pod["metadata"]["uid"] for pod in lab.wait("four pods run", lambda: len(lab.users("Running")) == 4 and lab.users("Running"))}
+    # In that time no node can offer anything: the run fails after its pods had to go, and must not leave the node closed
+    assert lab.site(nvidia_device_plugin_replicas=2, nvidia_device_plugin_timeout_seconds=1).status != 0
+    assert not lab.node()["spec"].get("unschedulable")
     # As a command line gives it
     lab.site_succeeds(nvidia_device_plugin_replicas="2")
     assert lab.allocatable() == 2

@@ -42,7 +42,8 @@ plan: "{{ {'worker': gpus | homelab.gpu.gpu_slicing} | homelab.gpu.device_plugin
 RETURN = r"""
 _value:
   description:
-    - C(nodes), for each its C(name), C(before) and C(key), the values of the label, null for none, C(allocatable) by resource, C(drain), why pods have to
+    - C(nodes), for each its C(name), C(before) and C(key), the values of the label, null for none, C(allocatable) by resource,
+      C(schedulable), whether it takes pods now, C(drain), why pods have to
       leave before, or an empty string, and C(pods), which ones; C(configs), each once, with C(key) and C(config); and C(stale), names of DaemonSets that
       no node will choose.
   type: dict

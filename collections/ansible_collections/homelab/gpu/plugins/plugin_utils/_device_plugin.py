@@ -47,6 +47,7 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
                 "before": before,
                 "key": key,
                 "allocatable": {resource: slices["allocatable"] if resource == slices["resource"] else 0 for resource in RESOURCES},
+                "schedulable": not (found[name].get("spec") or {}).get("unschedulable"),
                 "drain": reason if users else "",
                 "pods": users,
             }

@@ -109,7 +109,7 @@ def test_node_that_tells_nothing(found: Object) -> None:
 def test_step_of_a_node() -> None:
     planned = device_plugin_plan({"a": slices(FOUR, gpus=2, resource=SHARED)}, [node("a", TWO, shared="4")], [], [])
     assert planned == {
-        "nodes": [{"name": "a", "before": TWO, "key": FOUR, "allocatable": {GPU: 0, SHARED: 8}, "drain": "", "pods": []}],
+        "nodes": [{"name": "a", "before": TWO, "key": FOUR, "allocatable": {GPU: 0, SHARED: 8}, "schedulable": True, "drain": "", "pods": []}],
         "configs": [{"key": FOUR, "config": {"of": FOUR}}],
         "stale": [],
     }
@@ -119,7 +119,9 @@ def test_node_whose_gpu_is_gone_gets_no_config() -> None:
     gone = {**slices("unknown-x1-00000001"), "allocatable": 0}
     planned = device_plugin_plan({"a": gone}, [node("a", FOUR, gpu="4")], daemon_sets(f"nvidia-device-plugin-{FOUR}"), [pod("one")])
     # Its pods lost their GPU already; eviction would bring it back no sooner
-    assert planned["nodes"] == [{"name": "a", "before": FOUR, "key": None, "allocatable": {GPU: 0, SHARED: 0}, "drain": "", "pods": ["apps/one"]}]
+    assert planned["nodes"] == [
+        {"name": "a", "before": FOUR, "key": None, "allocatable": {GPU: 0, SHARED: 0}, "schedulable": True, "drain": "", "pods": ["apps/one"]}
+    ]
     assert planned["configs"] == []
     assert planned["stale"] == [f"nvidia-device-plugin-{FOUR}"]
 
@@ -170,3 +172,9 @@ def test_bad_input(wanted: Object, nodes: list[Object], words: str) -> None:
     with pytest.raises(AnsibleFilterError) as failure:
         device_plugin_plan(wanted, nodes, [], [])
     assert words in str(failure.value)
+
+
+@pytest.mark.parametrize(("spec", "schedulable"), [({}, True), ({"unschedulable": False}, True), ({"unschedulable": True}, False)])
+def test_node_that_somebody_made_unschedulable_is_told_apart(spec: Object, schedulable: bool) -> None:
+    """It has to stay so after its pods have left."""
+    assert step(slices(TWO), {**node("a", FOUR, gpu="4"), "spec": spec}, pod("one"))["schedulable"] is schedulable
