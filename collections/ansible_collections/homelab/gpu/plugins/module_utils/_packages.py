@@ -9,9 +9,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
-__all__ = ["MANAGERS", "Manager", "Package", "parsed", "pending"]
+from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
+
+__all__ = ["MANAGERS", "Manager", "Package", "locks", "parsed", "pending"]
+
+# By dnf 4, such as nvidia-container-toolkit-base-0:1.20.1-1.*
+_LOCK = re.compile(r"(?P<name>\S+)-\d+:(?P<version>[^\s:-]+-[^\s:-]+)\.[^\s.]+")
+# By dnf 5, where the version follows in a line of its own
+_LOCK_NAME = re.compile(r"Package name: (?P<name>\S+)")
+_LOCK_VERSION = re.compile(r"evr = (?:\d+:)?(?P<version>\S+)")
+_VERSION = re.compile(r"[\w.+~^:-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +46,23 @@ class Manager:
     """How a package of one version is named."""
     held: tuple[str, ...]
     hold: tuple[str, ...]
+    unhold: tuple[str, ...]
+    """What has to be done before held packages can be changed; nothing, if installing them does it."""
+    older: str
+    """How rpm tells whether a version is older than another; empty, if the installation itself refuses that."""
     refresh: tuple[str, ...]
     """How the lists of packages are fetched anew."""
     environment: t.Mapping[str, str]
 
     def targets(self, packages: t.Sequence[Package]) -> list[str]:
         return [package.file or (self.pinned.format(package.name, package.version) if package.version else package.name) for package in packages]
+
+    def comparison(self, one: str, other: str) -> tuple[str, ...]:
+        """The command that prints -1 if the first is older."""
+        for version in (one, other):
+            if not _VERSION.fullmatch(version):
+                raise InputError(f"the version {version!r} is none; write it as the package manager does, such as 1.20.1-1")
+        return ("rpm", "--eval", self.older.format(one, other))
 
 
 MANAGERS: t.Mapping[str, Manager] = {
@@ -57,6 +78,8 @@ MANAGERS: t.Mapping[str, Manager] = {
         pinned="{}={}",
         held=("apt-mark", "showhold"),
         hold=("apt-mark", "--quiet", "hold"),
+        unhold=(),
+        older="",
         refresh=("apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120", "update"),
         # needrestart would restart services, K3s among them
         environment={"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"},
@@ -69,6 +92,8 @@ MANAGERS: t.Mapping[str, Manager] = {
         pinned="{}-{}",
         held=("dnf", "--quiet", "versionlock", "list"),
         hold=("dnf", "--quiet", "versionlock", "add"),
+        unhold=("dnf", "--quiet", "versionlock", "delete"),
+        older="%{{lua:print(rpm.vercmp('{}', '{}'))}}",
         refresh=("dnf", "--quiet", "--assumeyes", "makecache"),
         environment={},
     ),
@@ -79,6 +104,23 @@ def parsed(output: str) -> dict[str, str]:
     """Versions of the installed ones among the packages that were asked for."""
     rows = [line.split() for line in output.splitlines()]
     return {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
+
+
+def locks(output: str) -> dict[str, str]:
+    """The held packages, with the version each is held at, or nothing if it is held at whatever there is."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in output.splitlines():
+        if lock := _LOCK.fullmatch(line.strip()):
+            found[lock["name"]] = lock["version"]
+        elif named := _LOCK_NAME.fullmatch(line.strip()):
+            name = named["name"]
+            found[name] = ""
+        elif name and (version := _LOCK_VERSION.fullmatch(line.strip())):
+            found[name] = version["version"]
+        elif len(line.split()) == 1:
+            found[line.strip()] = ""
+    return found
 
 
 def pending(packages: t.Sequence[Package], installed: t.Mapping[str, str]) -> list[Package]:

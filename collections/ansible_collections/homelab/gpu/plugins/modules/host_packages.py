@@ -117,7 +117,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
-from ansible_collections.homelab.gpu.plugins.module_utils._packages import MANAGERS, Manager, Package, parsed, pending
+from ansible_collections.homelab.gpu.plugins.module_utils._packages import MANAGERS, Manager, Package, locks, parsed, pending
 
 _TOLD_LINES = 12
 
@@ -164,17 +164,45 @@ class Host:
             hint = " Set allow_downgrade if an older version shall take its place." if "downgrade" in (output + error).lower() else ""
             raise InputError(f"{self._manager.name} could not install {', '.join(package.name for package in packages)}; nothing was changed:\n{told}{hint}")
 
-    def not_held(self, packages: t.Sequence[Package]) -> list[str]:
+    def refuse_older(self, packages: t.Sequence[Package], before: t.Mapping[str, str]) -> None:
+        """Where the package manager itself would let it pass."""
+        for package in packages if self._manager.older else ():
+            installed = before.get(package.name, "")
+            if not installed or not package.version or installed == package.version:
+                continue
+            code, output, error = self.run(*self._manager.comparison(package.version, installed))
+            if code:
+                raise InputError(f"rpm could not compare {package.version} with {installed}: {error.strip()}")
+            if output.strip() == "-1":
+                raise InputError(f"{package.name} is installed as {installed}, and {package.version} is older. Set allow_downgrade if it shall take its place.")
+
+    def locks(self) -> dict[str, str]:
         code, output, error = self.run(*self._manager.held)
         if code:
             raise InputError(f"hold is true, but {' '.join(self._manager.held)} failed: {error.strip()}; install what it needs, or set hold to false")
-        held = output.split()
-        return [package.name for package in packages if not any(line == package.name or line.startswith(f"{package.name}-") for line in held)]
+        return locks(output)
+
+    def not_held(self, packages: t.Sequence[Package], installed: t.Mapping[str, str]) -> list[str]:
+        held = self.locks()
+        return [package.name for package in packages if held.get(package.name, "none") not in ("", installed.get(package.name))]
 
     def hold(self, names: t.Sequence[str]) -> None:
         code, _output, error = self.run(*self._manager.hold, *names)
         if code:
             raise InputError(f"{' '.join(self._manager.hold)} failed: {error.strip()}")
+
+    def unhold(self, names: t.Collection[str]) -> list[str]:
+        """Those of them that would be kept from changing. A run that is cut off before they are held again is made up for by the next."""
+        if not self._manager.unhold:
+            return []
+        code, output, _error = self.run(*self._manager.held)
+        # Without the plugin nothing is held
+        held = [name for name in names if name in locks(output)] if code == 0 else []
+        if held:
+            code, _output, error = self.run(*self._manager.unhold, *held)
+            if code:
+                raise InputError(f"{' '.join(self._manager.unhold)} failed: {error.strip()}")
+        return held
 
 
 def chosen_manager(wanted: str, find: t.Callable[[str], str | None]) -> Manager:
@@ -209,15 +237,27 @@ def main() -> None:
         host = Host(chosen_manager(params["manager"], module.get_bin_path), params["timeout_seconds"])
         before = host.versions(packages)
         needed = pending(packages, before)
+        if needed and not params["allow_downgrade"]:
+            host.refuse_older(needed, before)
         if needed and not module.check_mode:
             if params["refresh"]:
                 host.refresh()
-            host.install(needed, allow_downgrade=params["allow_downgrade"])
-            left = pending(packages, host.versions(packages))
+            held = host.unhold([package.name for package in needed])
+            try:
+                host.install(needed, allow_downgrade=params["allow_downgrade"])
+            except InputError:
+                if held:
+                    host.hold(held)
+                raise
+            installed = host.versions(packages)
+            left = pending(packages, installed)
             if left:
                 raise InputError(f"{left[0].name} still has not the version {left[0].version or 'of any kind'} after the transaction")
-        loose = host.not_held(packages) if params["hold"] else []
+        else:
+            installed = {**before, **{package.name: package.version for package in needed}}
+        loose = host.not_held(packages, installed) if params["hold"] else []
         if loose and not module.check_mode:
+            host.unhold(loose)
             host.hold(loose)
     except InputError as error:
         module.fail_json(msg=str(error))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.homelab.gpu.plugins.module_utils._packages import locks
+
 Run = t.Callable[..., dict[str, t.Any]]
 
 DPKG = """#!/bin/sh
@@ -30,6 +32,25 @@ done
 MARK = """#!/bin/sh
 echo "$*" >>"$STATE/calls"
 case "$*" in showhold) cat "$STATE/held" 2>/dev/null || true ;; *hold*) shift 2; printf '%s\\n' "$@" >>"$STATE/held" ;; esac
+"""
+# As dnf 4.14 and rpm 4.18 answer
+RPM = """#!/bin/sh
+case "$1" in
+--eval)
+  set -- $(echo "$2" | tr -c '[:alnum:].-' ' ')
+  [ "$4" = "$5" ] && echo 0 && exit
+  [ "$(printf '%s\n' "$4" "$5" | sort -V | head -n 1)" = "$4" ] && echo -1 || echo 1 ;;
+*) shift 3; exec dpkg-query "$@" ;;
+esac
+"""
+DNF = """#!/bin/sh
+echo "$*" >>"$STATE/calls"
+case "$*" in
+*"versionlock list") cat "$STATE/locks" 2>/dev/null || true ;;
+*"versionlock delete"*) shift 3; for name in "$@"; do sed -i "/^$name-[0-9]*:/d" "$STATE/locks"; done ;;
+*"versionlock add"*) shift 3; for name in "$@"; do read -r _ version _ <"$STATE/$name"; echo "$name-0:$version.*" >>"$STATE/locks"; done ;;
+*install*) grep -q . "$STATE/locks" 2>/dev/null && { echo "Error: Unable to find a match: $*" >&2; exit 1; }; exec apt-get "$@" ;;
+esac
 """
 
 
@@ -61,7 +82,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     programs, state = tmp_path / "bin", tmp_path / "state"
     programs.mkdir()
     state.mkdir()
-    for name, text in {"dpkg-query": DPKG, "apt-get": APT, "apt-mark": MARK}.items():
+    for name, text in {"dpkg-query": DPKG, "apt-get": APT, "apt-mark": MARK, "rpm": RPM, "dnf": DNF}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
@@ -125,6 +146,65 @@ def test_hold(machine: Machine, run_host_module: Run) -> None:
     first = run_host_module("host_packages", packages=packages(machine), hold=True)
     assert first["held"] == ["toolkit"]
     assert not run_host_module("host_packages", packages=packages(machine), hold=True)["changed"]
+
+
+def test_dnf_holds_each_package_at_its_version(machine: Machine, run_host_module: Run) -> None:
+    machine.has("toolkit", "2-1")
+    machine.has("toolkit-base", "2-1")
+    # The name of one begins with that of the other, and another version of it is held
+    (machine.folder / "locks").write_text("toolkit-base-0:1-1.*\n")
+    wanted = [{"name": name, "version": "2-1"} for name in ("toolkit", "toolkit-base")]
+    first = run_host_module("host_packages", packages=wanted, manager="dnf", hold=True)
+    assert first["held"] == ["toolkit", "toolkit-base"]
+    assert sorted((machine.folder / "locks").read_text().splitlines()) == ["toolkit-0:2-1.*", "toolkit-base-0:2-1.*"]
+    assert not run_host_module("host_packages", packages=wanted, manager="dnf", hold=True)["changed"]
+
+
+def test_dnf_upgrades_what_is_held_and_holds_it_again(machine: Machine, run_host_module: Run) -> None:
+    machine.has("base", "1-1")
+    machine.will_have("base", "2-1")
+    (machine.folder / "locks").write_text("base-0:1-1.*\n")
+    run_host_module("host_packages", packages=[{"name": "base", "version": "2-1"}], manager="dnf", hold=True)
+    assert (machine.folder / "locks").read_text() == "base-0:2-1.*\n"
+
+
+def test_dnf_holds_again_what_could_not_be_upgraded(machine: Machine, run_host_module: Run) -> None:
+    machine.has("base", "1-1")
+    (machine.folder / "locks").write_text("base-0:1-1.*\n")
+    (machine.folder / "refuse").write_text("Error: broken")
+    assert run_host_module("host_packages", packages=[{"name": "base", "version": "2-1"}], manager="dnf", hold=True)["failed"]
+    assert (machine.folder / "locks").read_text() == "base-0:1-1.*\n"
+
+
+def test_dnf_takes_an_older_version_only_on_demand(machine: Machine, run_host_module: Run) -> None:
+    """By itself it would."""
+    machine.has("base", "2-1")
+    machine.will_have("base", "1-1")
+    wanted = [{"name": "base", "version": "1-1"}]
+    result = run_host_module("host_packages", packages=wanted, manager="dnf")
+    assert "base is installed as 2-1, and 1-1 is older. Set allow_downgrade" in result["msg"]
+    assert machine.calls == []
+    assert run_host_module("host_packages", packages=wanted, manager="dnf", allow_downgrade=True)["installed"] == ["base"]
+
+
+def test_version_that_is_none_is_refused(machine: Machine, run_host_module: Run) -> None:
+    machine.has("base", "2-1")
+    result = run_host_module("host_packages", packages=[{"name": "base", "version": "1') os.exit()"}], manager="dnf")
+    assert "write it as the package manager does" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("", {}),
+        ("base\nbase-tools\n", {"base": "", "base-tools": ""}),
+        ("nvidia-container-toolkit-base-0:1.20.1-1.*\n", {"nvidia-container-toolkit-base": "1.20.1-1"}),
+        ("# Added by 'versionlock add' command on 2026-01-01 10:00:00\nPackage name: base\nevr = 1:2-1\n\nPackage name: any\n", {"base": "2-1", "any": ""}),
+    ],
+    ids=["none", "apt", "dnf 4", "dnf 5"],
+)
+def test_locks(output: str, expected: dict[str, str]) -> None:
+    assert locks(output) == expected
 
 
 @pytest.mark.parametrize(
