@@ -41,20 +41,28 @@ class Run:
         return " ".join(self.output.split())
 
 
-def playbook(name: str, *arguments: str, **variables: Any) -> Run:
+def playbook(path: str, *arguments: str, **variables: Any) -> Run:
     environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"}
-    command = ["ansible-playbook", "--inventory", "inventories/lab/hosts.yml", f"playbooks/{name}.yml", "--extra-vars", json.dumps(variables), *arguments]
+    command = ["ansible-playbook", "--inventory", "inventories/lab/hosts.yml", path, "--extra-vars", json.dumps(variables), *arguments]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=600)
     return Run(done.returncode, done.stdout + done.stderr)
 
 
 def site(**variables: Any) -> Run:
     """The GPU node's part of the site."""
-    return playbook("site", "--limit", HOST, **{**QUICK, **variables})
+    return playbook("playbooks/site.yml", "--limit", HOST, **{**QUICK, **variables})
 
 
-def site_succeeds(**variables: Any) -> Run:
-    run = site(**variables)
+def offer(**variables: Any) -> Run:
+    """The site's last step alone, where nothing before it changed."""
+    return playbook("molecule/gpu_node/offer.yml", **{**QUICK, **variables})
+
+
+def verify() -> Run:
+    return playbook("playbooks/gpu_verify.yml")
+
+
+def succeeds(run: Run) -> Run:
     assert run.status == 0, run.output
     return run
 

@@ -43,7 +43,7 @@ def test_second_run_touches_nothing() -> None:
     """Not the service, not the plugin's pod, and systemd does not read its units anew: that would take GPUs from running containers."""
     before = [lab.on_host("systemctl show --property=InvocationID k3s-agent.service"), [pod["metadata"]["uid"] for pod in lab.plugin_pods()]]
     since = lab.on_host("date +%s.%N").strip()
-    run = lab.playbook("site")
+    run = lab.playbook("playbooks/site.yml")
     assert (run.status, run.changed) == (0, 0), run.output
     assert [lab.on_host("systemctl show --property=InvocationID k3s-agent.service"), [pod["metadata"]["uid"] for pod in lab.plugin_pods()]] == before
     journal = lab.on_host(f"journalctl --no-pager --output=cat --since=@{since} _PID=1")
@@ -53,8 +53,7 @@ def test_second_run_touches_nothing() -> None:
 @pytest.mark.usefixtures("_no_users")
 def test_slices_hold_pods_and_no_more() -> None:
     assert lab.allocatable() == 4
-    run = lab.playbook("gpu_verify")
-    assert run.status == 0, run.output
+    run = lab.succeeds(lab.verify())
     assert "4 pods ran at once on its 4 slices" in run.text
     lab.start_users(5)
     running = lab.wait("four pods run", lambda: len(lab.users("Running")) == 4 and lab.users("Running"))
@@ -62,7 +61,7 @@ def test_slices_hold_pods_and_no_more() -> None:
     assert "Insufficient nvidia.com/gpu" in waiting["status"]["conditions"][0]["message"]
     told = {re.findall(r"GPU-[0-9a-f-]{36}", lab.wait("it tells its GPU", lambda pod=pod: lab.log(pod)))[0] for pod in running}
     assert told == set(re.findall(r"GPU-[0-9a-f-]{36}", lab.on_host("nvidia-smi -L")))
-    assert "in use: there is none to try" in lab.playbook("gpu_verify").text
+    assert "in use: there is none to try" in lab.verify().text
 
 
 @pytest.mark.usefixtures("_no_users")
@@ -70,16 +69,16 @@ def test_fewer_slices_let_pods_go_and_more_let_them_run() -> None:
     lab.start_users(4)
     before = {pod["metadata"]["uid"] for pod in lab.wait("four pods run", lambda: len(lab.users("Running")) == 4 and lab.users("Running"))}
     # In that time no node can offer anything: the run fails after its pods had to go, and must not leave the node closed
-    assert lab.site(nvidia_device_plugin_replicas=2, nvidia_device_plugin_timeout_seconds=1).status != 0
+    assert lab.offer(nvidia_device_plugin_replicas=2, nvidia_device_plugin_timeout_seconds=1).status != 0
     assert not lab.node()["spec"].get("unschedulable")
     # As a command line gives it
-    lab.site_succeeds(nvidia_device_plugin_replicas="2")
+    lab.succeeds(lab.offer(nvidia_device_plugin_replicas="2"))
     assert lab.allocatable() == 2
     assert of_plugin(lab.config())["sharing"]["timeSlicing"]["resources"] == [{"name": "nvidia.com/gpu", "replicas": 2}]
     assert not lab.node()["spec"].get("unschedulable")
     two = {pod["metadata"]["uid"] for pod in lab.wait("two pods run", lambda: len(lab.users("Running")) == 2 and lab.users("Running"))}
     assert not two & before, "pods kept devices that are no longer there"
-    lab.site_succeeds()
+    lab.succeeds(lab.offer())
     assert lab.allocatable() == 4
     four = {pod["metadata"]["uid"] for pod in lab.wait("four pods run", lambda: len(lab.users("Running")) == 4 and lab.users("Running"))}
     assert two < four, "pods had to leave although their devices stayed"
@@ -108,7 +107,7 @@ def test_two_slices_for_one_container_are_refused() -> None:
 @pytest.mark.usefixtures("_well_again")
 def test_each_sku(products: list[str], variables: dict, labels: dict, count: int, sharing: int | None) -> None:
     lab.gpu("swap", *products)
-    lab.site_succeeds(**variables)
+    lab.succeeds(lab.site(**variables))
     assert lab.allocatable() == count
     assert labels.items() <= lab.node()["metadata"]["labels"].items()
     found = of_plugin(lab.config())
@@ -120,6 +119,17 @@ def test_each_sku(products: list[str], variables: dict, labels: dict, count: int
     assert found["flags"]["plugin"]["deviceIDStrategy"] == ("index" if tegra else "uuid")
 
 
+ONLY_MOUNTS = {"accept-nvidia-visible-devices-as-volume-mounts": True, "accept-nvidia-visible-devices-envvar-when-unprivileged": False}
+BY_DEFAULT = {name: not value for name, value in ONLY_MOUNTS.items()}
+
+
+@pytest.mark.parametrize(("strategy", "settings"), [("volume-mounts", ONLY_MOUNTS), ("cdi-cri", BY_DEFAULT), ("cdi-annotations", BY_DEFAULT)])
+def test_each_strategy_brings_gpus_into_containers(strategy: str, settings: dict) -> None:
+    lab.succeeds(lab.offer(nvidia_device_plugin_device_list_strategy=strategy, nvidia_container_toolkit_settings=settings))
+    run = lab.succeeds(lab.verify())
+    assert "4 pods ran at once on its 4 slices" in run.text
+
+
 def profile(name: str) -> dict:
     """The GPU half of a profile that ships."""
     return yaml.safe_load((lab.PROJECT / f"inventories/{name}/group_vars/gpu_node.yml").read_text(encoding="utf-8"))
@@ -128,7 +138,7 @@ def profile(name: str) -> dict:
 @pytest.mark.usefixtures("_well_again")
 def test_profile_egpu() -> None:
     lab.gpu("swap", "--external", "rtx-3060-12gb")
-    lab.site_succeeds(**profile("egpu"))
+    lab.succeeds(lab.site(**profile("egpu")))
     node = lab.node()
     assert {"nvidia.com/gpu": "true", "gpu-type": "rtx3060", "homelab.gpu/external": "true"}.items() <= node["metadata"]["labels"].items()
     awake = lab.on_host("for gpu in $(grep -l 0x10de /sys/bus/pci/devices/*/vendor); do cat ${gpu%/vendor}/power/control; done").split()
@@ -136,10 +146,10 @@ def test_profile_egpu() -> None:
     assert set(awake) == {"on"}, "an external GPU that sleeps may not come back"
     assert {"key": "gpu", "value": "true", "effect": "NoSchedule"} in node["spec"]["taints"]
     assert lab.allocatable() == 1
-    assert lab.playbook("gpu_verify").status == 0
+    lab.succeeds(lab.verify())
     # What came from the profile goes with it
     lab.gpu("swap", "tesla-p40")
-    lab.site_succeeds(**profile("forge"))
+    lab.succeeds(lab.site(**profile("forge")))
     node = lab.node()
     assert "nvidia.com/gpu" not in node["metadata"]["labels"]
     assert not node["spec"].get("taints")
@@ -148,7 +158,7 @@ def test_profile_egpu() -> None:
 
 @pytest.mark.usefixtures("_well_again")
 def test_several_skus_in_one_node_are_refused_by_default() -> None:
-    lab.site_succeeds()
+    lab.succeeds(lab.site())
     lab.gpu("swap", "tesla-p40", "rtx-3060-12gb")
     run = lab.site()
     assert run.status != 0
@@ -166,7 +176,7 @@ def test_lost_gpu_is_named_and_keeps_its_slices() -> None:
     assert "is in the state lost" in run.text
     assert lab.config() == before
     lab.gpu("return")
-    lab.site_succeeds()
+    lab.succeeds(lab.site())
     assert lab.allocatable() == 4
 
 
@@ -184,17 +194,29 @@ def test_plugin_that_found_no_gpu_is_mended() -> None:
     lab.wait("the plugin idles", idle)
     lab.wait("the node offers nothing", lambda: lab.allocatable() == 0)
     lab.gpu("return")
-    run = lab.site_succeeds()
+    run = lab.succeeds(lab.offer())
     assert lab.allocatable() == 4
     assert run.changed > 0
-    assert lab.site_succeeds().changed == 0
+    assert lab.succeeds(lab.offer()).changed == 0
+
+
+def test_node_is_opened_by_whom_it_was_closed() -> None:
+    lab.kubectl("cordon", lab.HOST)
+    assert lab.succeeds(lab.offer()).changed == 0
+    assert lab.node()["spec"]["unschedulable"], "somebody closed it, for reasons of theirs"
+    # As a run leaves it that was cut off
+    lab.kubectl("annotate", "node", lab.HOST, "homelab.gpu/closed-by=nvidia_device_plugin")
+    lab.succeeds(lab.offer())
+    node = lab.node()
+    assert not node["spec"].get("unschedulable")
+    assert "homelab.gpu/closed-by" not in node["metadata"].get("annotations", {})
 
 
 def test_label_that_points_nowhere_is_put_right() -> None:
     right = lab.config()
     lab.kubectl("label", "node", lab.HOST, f"{lab.CONFIG_LABEL}=nowhere", "--overwrite")
     lab.wait("the plugin leaves", lambda: not lab.plugin_pods())
-    lab.site_succeeds()
+    lab.succeeds(lab.offer())
     assert (lab.config(), lab.allocatable()) == (right, 4)
 
 
@@ -211,7 +233,7 @@ def test_config_cannot_be_edited_and_a_replaced_one_is_put_right() -> None:
     lab.kubectl("delete", "pods", "--namespace", lab.NAMESPACE, "--all", "--wait")
     # The kubelet may still hold the right one, for it does not expect another under this name; the plugin has whichever it was given
     lab.wait("a plugin runs", lambda: [pod for pod in lab.plugin_pods() if pod["status"]["phase"] == "Running"])
-    lab.site_succeeds()
+    lab.succeeds(lab.offer())
     assert lab.allocatable() == 4
     assert of_plugin(lab.config())["sharing"]["timeSlicing"]["resources"][0]["replicas"] == 4
 
@@ -251,8 +273,8 @@ def test_foreign_runtime_is_named_and_given_up_when_no_pod_uses_it() -> None:
     place_foreign_runtime()
     lab.end_users()
     lab.on_host(f"rm {FOREIGN}")
-    lab.site_succeeds()
-    assert lab.site_succeeds().changed == 0
+    lab.succeeds(lab.site())
+    assert lab.succeeds(lab.site()).changed == 0
 
 
 def test_toolkit_that_comes_after_k3s_is_registered_and_nothing_comes_from_elsewhere() -> None:
@@ -265,11 +287,11 @@ def test_toolkit_that_comes_after_k3s_is_registered_and_nothing_comes_from_elsew
         "iptables --append HOMELAB_TEST --jump REJECT; iptables --insert OUTPUT --jump HOMELAB_TEST"
     )
     try:
-        lab.site_succeeds()
+        lab.succeeds(lab.site())
         refused = lab.on_host("iptables --list HOMELAB_TEST --verbose --numeric --exact | awk '$3 == \"REJECT\" {print $1}'").strip()
     finally:
         lab.on_host("iptables --delete OUTPUT --jump HOMELAB_TEST; iptables --flush HOMELAB_TEST; iptables --delete-chain HOMELAB_TEST")
     assert refused == "0", f"{refused} packets left for elsewhere"
     assert lab.on_host("systemctl show --property=InvocationID k3s-agent.service") != before
     assert lab.allocatable() == 4
-    assert lab.site_succeeds().changed == 0
+    assert lab.succeeds(lab.site()).changed == 0

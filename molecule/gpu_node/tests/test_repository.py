@@ -99,9 +99,9 @@ def test_another_key_than_the_pinned_one_is_refused(repository: dict) -> None:
 def test_packages_come_from_the_repository_and_are_held(repository: dict) -> None:
     lab.on_host("DEBIAN_FRONTEND=noninteractive apt-get purge --yes --allow-change-held-packages 'nvidia-container-toolkit*' 'libnvidia-container*'")
     lab.on_host("rm --recursive --force /var/cache/homelab-gpu/packages /var/lib/apt/lists/*")
-    lab.site_succeeds(**repository)
+    lab.succeeds(lab.site(**repository))
     origin = lab.on_host("apt-cache policy nvidia-container-toolkit")
     assert f"file:{FOLDER}/deb/amd64" in origin
     assert "nvidia-container-toolkit" in lab.on_host("apt-mark showhold").split()
     assert lab.allocatable() == 4
-    assert lab.site_succeeds(**repository).changed == 0
+    assert lab.succeeds(lab.site(**repository)).changed == 0

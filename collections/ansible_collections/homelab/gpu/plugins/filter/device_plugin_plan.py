@@ -43,9 +43,9 @@ RETURN = r"""
 _value:
   description:
     - C(nodes), for each its C(name), C(before) and C(key), the values of the label, null for none, C(allocatable) by resource,
-      C(schedulable), whether it takes pods now, C(drain), why pods have to
-      leave before, or an empty string, and C(pods), which ones; C(configs), each once, with C(key) and C(config); and C(stale), names of DaemonSets that
-      no node will choose.
+      C(drain), why pods have to leave before, or an empty string, and C(pods), which ones; C(close) and C(open), what M(homelab.gpu.kube_node) has to be
+      given before and after that, null for nothing; C(configs), each once, with C(key) and C(config); and C(stale), names of DaemonSets that no node will
+      choose.
   type: dict
 """
 

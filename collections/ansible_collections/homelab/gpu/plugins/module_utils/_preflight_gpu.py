@@ -27,6 +27,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PACKAGE_VERSION = re.compile(r"\d[A-Za-z0-9.+~]*-[A-Za-z0-9.+~]+")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*[:@][A-Za-z0-9._:@-]+")
 _VOLUME_MOUNTS = "accept-nvidia-visible-devices-as-volume-mounts"
+_VARIABLE = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 _SLICING = ("replicas", "sharing", "mixed", "rename", "refuse_more_than_one", "fail_on_init_error", "device_list_strategy")
 
 
@@ -163,14 +164,22 @@ def check_plugin(host: Host, _site: Site) -> Iterator[Finding]:
 
 def check_strategy(host: Host, _site: Site) -> Iterator[Finding]:
     settings = _option(host, "nvidia_container_toolkit", "settings")
-    if _option(host, "nvidia_device_plugin", "device_list_strategy") != "volume-mounts" or not isinstance(settings, Mapping):
+    strategy = _option(host, "nvidia_device_plugin", "device_list_strategy")
+    if not isinstance(settings, Mapping):
         return
-    if settings.get(_VOLUME_MOUNTS) is not True:
+    if strategy == "volume-mounts" and settings.get(_VOLUME_MOUNTS) is not True:
         yield Finding(
             host.name,
             "device list",
             "nvidia_device_plugin_device_list_strategy is volume-mounts, which NVIDIA's runtime does not look at by default",
             f"set nvidia_container_toolkit_settings to {{{_VOLUME_MOUNTS}: true}}, or choose another strategy",
+        )
+    elif strategy != "volume-mounts" and settings.get(_VARIABLE) is False:
+        yield Finding(
+            host.name,
+            "device list",
+            f"nvidia_container_toolkit_settings has {_VARIABLE}: false, so the device plugin and its pods would have no GPU",
+            f"set nvidia_device_plugin_device_list_strategy to volume-mounts and {_VOLUME_MOUNTS} to true, or set this one to true",
         )
 
 

@@ -14,11 +14,14 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
 
-__all__ = ["LABEL", "NAME_PREFIX", "RESOURCES", "plan"]
+__all__ = ["CLOSED_BY", "LABEL", "NAME_PREFIX", "RESOURCES", "plan"]
 
 Object = t.Mapping[str, t.Any]
 
 LABEL = "homelab.gpu/device-plugin-config"
+# On a node that was made unschedulable for a drain: who has to open it again, whatever becomes of the run
+CLOSED_BY = "homelab.gpu/closed-by"
+_CLOSER = "nvidia_device_plugin"
 NAME_PREFIX = "nvidia-device-plugin-"
 _KEY = re.compile(r".+-x(?P<replicas>\d+)-[0-9a-f]{8}")
 RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
@@ -41,14 +44,19 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
         key = slices["key"] if slices["allocatable"] else None
         reason = _why_drained(found[name], before, slices) if before != key else ""
         users = sorted(f"{pod['namespace']}/{pod['name']}" for pod in pods if pod["node"] == name)
+        closed = bool((found[name].get("spec") or {}).get("unschedulable"))
+        ours = (found[name]["metadata"].get("annotations") or {}).get(CLOSED_BY) == _CLOSER
+        drain = reason if users else ""
         steps.append(
             {
                 "name": name,
                 "before": before,
                 "key": key,
                 "allocatable": {resource: slices["allocatable"] if resource == slices["resource"] else 0 for resource in RESOURCES},
-                "schedulable": not (found[name].get("spec") or {}).get("unschedulable"),
-                "drain": reason if users else "",
+                "drain": drain,
+                # One that somebody else closed stays closed
+                "close": _schedulability(name, closed=True) if drain and not closed else None,
+                "open": _schedulability(name, closed=False) if ours or (drain and not closed) else None,
                 "pods": users,
             }
         )
@@ -63,6 +71,11 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
         # Others have names with this beginning, too, such as nvidia-device-plugin-mps-control-daemon
         "stale": sorted(name for name in names if name.startswith(NAME_PREFIX) and _KEY.fullmatch(name.removeprefix(NAME_PREFIX)) and name not in in_use),
     }
+
+
+def _schedulability(name: str, *, closed: bool) -> Object:
+    """As C(kube_node) takes it."""
+    return {"name": name, "unschedulable": closed, "annotations": {CLOSED_BY: _CLOSER if closed else None}}
 
 
 def _why_drained(node: Object, before: str | None, slices: Object) -> str:

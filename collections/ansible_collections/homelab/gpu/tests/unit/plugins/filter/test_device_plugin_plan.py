@@ -109,7 +109,7 @@ def test_node_that_tells_nothing(found: Object) -> None:
 def test_step_of_a_node() -> None:
     planned = device_plugin_plan({"a": slices(FOUR, gpus=2, resource=SHARED)}, [node("a", TWO, shared="4")], [], [])
     assert planned == {
-        "nodes": [{"name": "a", "before": TWO, "key": FOUR, "allocatable": {GPU: 0, SHARED: 8}, "schedulable": True, "drain": "", "pods": []}],
+        "nodes": [{"name": "a", "before": TWO, "key": FOUR, "allocatable": {GPU: 0, SHARED: 8}, "drain": "", "close": None, "open": None, "pods": []}],
         "configs": [{"key": FOUR, "config": {"of": FOUR}}],
         "stale": [],
     }
@@ -120,7 +120,7 @@ def test_node_whose_gpu_is_gone_gets_no_config() -> None:
     planned = device_plugin_plan({"a": gone}, [node("a", FOUR, gpu="4")], daemon_sets(f"nvidia-device-plugin-{FOUR}"), [pod("one")])
     # Its pods lost their GPU already; eviction would bring it back no sooner
     assert planned["nodes"] == [
-        {"name": "a", "before": FOUR, "key": None, "allocatable": {GPU: 0, SHARED: 0}, "schedulable": True, "drain": "", "pods": ["apps/one"]}
+        {"name": "a", "before": FOUR, "key": None, "allocatable": {GPU: 0, SHARED: 0}, "drain": "", "close": None, "open": None, "pods": ["apps/one"]}
     ]
     assert planned["configs"] == []
     assert planned["stale"] == [f"nvidia-device-plugin-{FOUR}"]
@@ -174,7 +174,27 @@ def test_bad_input(wanted: Object, nodes: list[Object], words: str) -> None:
     assert words in str(failure.value)
 
 
-@pytest.mark.parametrize(("spec", "schedulable"), [({}, True), ({"unschedulable": False}, True), ({"unschedulable": True}, False)])
-def test_node_that_somebody_made_unschedulable_is_told_apart(spec: Object, schedulable: bool) -> None:
-    """It has to stay so after its pods have left."""
-    assert step(slices(TWO), {**node("a", FOUR, gpu="4"), "spec": spec}, pod("one"))["schedulable"] is schedulable
+CLOSE = {"name": "a", "unschedulable": True, "annotations": {"homelab.gpu/closed-by": "nvidia_device_plugin"}}
+OPEN = {"name": "a", "unschedulable": False, "annotations": {"homelab.gpu/closed-by": None}}
+
+
+@pytest.mark.parametrize(
+    ("closed", "annotations", "users", "close", "open_"),
+    [
+        (False, {}, [], None, None),
+        (False, {}, [pod("one")], CLOSE, OPEN),
+        # By somebody: it stays so after its pods have left
+        (True, {}, [pod("one")], None, None),
+        (True, {"homelab.gpu/closed-by": "somebody"}, [pod("one")], None, None),
+        # By a run that was cut off, before its pods had left or after
+        (True, CLOSE["annotations"], [pod("one")], None, OPEN),
+        (True, CLOSE["annotations"], [], None, OPEN),
+        # And a person opened it since
+        (False, CLOSE["annotations"], [], None, OPEN),
+    ],
+)
+def test_node_is_opened_by_whom_it_was_closed(closed: bool, annotations: Object, users: list[Object], close: Object | None, open_: Object | None) -> None:
+    found = node("a", FOUR, gpu="4")
+    found = {**found, "metadata": {**found["metadata"], "annotations": annotations}, "spec": {"unschedulable": True} if closed else {}}
+    planned = step(slices(TWO), found, *users)
+    assert (planned["close"], planned["open"]) == (close, open_)

@@ -96,6 +96,12 @@ WRONG: list[tuple[dict[str, t.Any], str, str, str]] = [
     ({"nvidia_device_plugin__timeout_seconds": 0}, "time limit", "nvidia_device_plugin_timeout_seconds is 0", "above zero"),
     ({"nvidia_device_plugin__stable_seconds": -1}, "time limit", "nvidia_device_plugin_stable_seconds is -1", "above zero"),
     ({"nvidia_device_plugin__device_list_strategy": "volume-mounts"}, "device list", "runtime does not look at by default", "as-volume-mounts: true"),
+    (
+        {"nvidia_container_toolkit__settings": {"accept-nvidia-visible-devices-envvar-when-unprivileged": False}},
+        "device list",
+        "pods would have no GPU",
+        "to volume-mounts",
+    ),
 ]
 
 
