@@ -27,6 +27,7 @@ import platform
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -129,6 +130,14 @@ def tree_entries(root: Path, prefix: str = "/") -> Iterator[Entry]:
                 yield file(path, source, 0o755 if mode & 0o111 else 0o644)
             else:
                 raise ImageError(f"{source} is neither file, directory nor symbolic link; remove it from the image's root")
+
+
+def busybox_entries(program: Path) -> Iterator[Entry]:
+    """A static busybox in /usr/bin, and a link for each of its applets."""
+    yield file("usr/bin/busybox", program)
+    for applet in subprocess.run([str(program), "--list"], capture_output=True, text=True, check=True).stdout.split():
+        if applet != "busybox":
+            yield link(f"usr/bin/{applet}", "busybox")
 
 
 @contextmanager

@@ -432,7 +432,7 @@ def describe(hosts: Mapping[str, str], states: Mapping[str, HostState]) -> dict[
     return {name: f"{states[name].state} {address}" if name in states else "absent" for name, address in hosts.items()}
 
 
-SOFTWARE: Final = ("distribution", "artifacts_lock", "gpu_artifacts_lock")
+SOFTWARE: Final = ("distribution", "artifacts_lock", "gpu_artifacts_lock", "serving_artifacts_lock")
 """Which software the hosts will get: options of this program, keys of lab.json."""
 
 

@@ -111,10 +111,7 @@ def compile_programs(work: Path) -> dict[str, Path]:
 def entries(programs: dict[str, Path], work: Path) -> Iterator[Entry]:
     """A system as small as possible: the programs, the C library of this machine, a shell. The loader's cache is left to NVIDIA's hook."""
     busybox = toolchain.find_busybox(toolchain.cache_directory(), work / "log")
-    yield container_image.file("usr/bin/busybox", busybox)
-    for applet in subprocess.run([str(busybox), "--list"], capture_output=True, text=True, check=True).stdout.split():
-        if applet != "busybox":
-            yield container_image.link(f"usr/bin/{applet}", "busybox")
+    yield from container_image.busybox_entries(busybox)
     for name, path in programs.items():
         yield container_image.file(f"usr/bin/{name}", path)
     libraries = [*c_library(programs[PROGRAMS[0]])]
