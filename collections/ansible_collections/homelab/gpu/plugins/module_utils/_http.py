@@ -113,6 +113,7 @@ class _Reader(io.RawIOBase):
         self._sock = sock
         self._time = time_left
         self.first_byte: float | None = None
+        self.at_end = False
 
     def readable(self) -> bool:
         return True
@@ -120,7 +121,9 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: t.Any) -> int:
         self._sock.settimeout(self._time.left())
         count = self._sock.recv_into(buffer)
-        if count and self.first_byte is None:
+        if not count:
+            self.at_end = True
+        elif self.first_byte is None:
             self.first_byte = self._time.clock()
         return count
 
@@ -273,6 +276,9 @@ def _talk(site: Site, request: Request, wrapped: _Socket, receive: Receive, done
         response = connection.getresponse()
         done.status = response.status
         done.headers = {name.lower(): value for name, value in response.getheaders()}
+        if wrapped.reader.at_end:
+            # http.client takes half a header for a whole one
+            raise http.client.IncompleteRead(b"")
         for block in _body(response):
             moment = time_left.clock()
             if not complete and receive(block, moment):
