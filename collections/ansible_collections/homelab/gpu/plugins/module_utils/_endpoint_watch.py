@@ -166,7 +166,7 @@ class Crew:
         self._tasks: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._busy = 0
+        self.busy = 0
 
     @property
     def size(self) -> int:
@@ -175,10 +175,10 @@ class Crew:
     def give(self, number: int) -> bool:
         """False if all are busy, and no more can be had."""
         with self._lock:
-            if self._busy == self._most:
+            if self.busy == self._most:
                 return False
-            self._busy += 1
-            more = self._busy > len(self._threads)
+            self.busy += 1
+            more = self.busy > len(self._threads)
         if more:
             thread = threading.Thread(target=self._run, daemon=True)
             try:
@@ -186,7 +186,7 @@ class Crew:
             except RuntimeError:
                 # The system gives no more threads
                 with self._lock:
-                    self._busy -= 1
+                    self.busy -= 1
                 return False
             self._threads.append(thread)
         self._tasks.put(number)
@@ -201,7 +201,7 @@ class Crew:
                 self._work(number)
             finally:
                 with self._lock:
-                    self._busy -= 1
+                    self.busy -= 1
 
     def finish(self) -> None:
         """Once all questions under way have ended."""
