@@ -57,7 +57,7 @@ class EndpointModule(AnsibleModule):
 
     def fail_json(self, msg: str, **data: t.Any) -> None:
         # The constructor ends here if the options are wrong, and nobody knows yet which headers are secret
-        if self.validation_result.errors:
+        if self.validation_result.error_messages:
             data.setdefault("invocation", {})
         super().fail_json(msg=msg, **data)
 

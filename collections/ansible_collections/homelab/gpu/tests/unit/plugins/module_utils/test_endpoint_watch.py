@@ -29,7 +29,9 @@ def summary(*all_seen: Seen) -> Object:
 # When to ask
 
 
-@pytest.mark.parametrize(("rate", "duration", "count"), [(10, 60, 600), (10, 0.1, 1), (0.5, 1, 1), (3, 1, 3), (10, 0.3, 3), (10, 0.35, 4), (100, 3600, 360_000)])
+@pytest.mark.parametrize(
+    ("rate", "duration", "count"), [(10, 60, 600), (10, 0.1, 1), (0.5, 1, 1), (3, 1, 3), (10, 0.3, 3), (10, 0.35, 4), (100, 3600, 360_000)]
+)
 def test_how_many_questions(rate: float, duration: float, count: int) -> None:
     assert Schedule(rate, duration).count == count
 

@@ -137,7 +137,13 @@ BAD: list[tuple[str, t.Any, Failure | None, str, str]] = [
     ("ollama", [said("Hel")], CUT, "cut", "the answer broke off"),
     ("ollama", said("Hel"), None, "cut", "the answer ended without done: true"),
     # The server says so, within a 200
-    ("ollama", [said("Hel"), {"error": "llama runner process has terminated"}], None, "reported_error", "within its answer: llama runner process has terminated"),
+    (
+        "ollama",
+        [said("Hel"), {"error": "llama runner process has terminated"}],
+        None,
+        "reported_error",
+        "within its answer: llama runner process has terminated",
+    ),
     ("ollama", [{"error": "model not found"}], CUT, "reported_error", "model not found"),
     ("openai", event({"error": {"message": "EngineCore died", "code": 500}}) + DONE, None, "reported_error", "EngineCore died"),
     ("openai", {"error": {"code": 500}}, None, "reported_error", '{"code": 500}'),
