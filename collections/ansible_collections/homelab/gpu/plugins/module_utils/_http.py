@@ -96,11 +96,14 @@ class _Time:
         self.clock = clock
         self.deadline = deadline
 
-    def left(self) -> float:
-        left = self.deadline - self.clock()
-        if left <= 0:
+    def now(self) -> float:
+        now = self.clock()
+        if now >= self.deadline:
             raise socket.timeout
-        return left
+        return now
+
+    def left(self) -> float:
+        return self.deadline - self.now()
 
     def shorten(self, seconds: float) -> None:
         self.deadline = min(self.deadline, self.clock() + seconds)
@@ -280,7 +283,7 @@ def _talk(site: Site, request: Request, wrapped: _Socket, receive: Receive, done
             # http.client takes half a header for a whole one
             raise http.client.IncompleteRead(b"")
         for block in _body(response):
-            moment = time_left.clock()
+            moment = time_left.now()
             if not complete and receive(block, moment):
                 complete = True
                 done.ended = moment
