@@ -108,14 +108,15 @@ class Judge:
 def judge_for(api: str, stream: bool) -> Judge:
     if api == "get":
         return Judge()
-    return _Question(api, _stream_lines(api) if stream else None)
+    return _Question(api, stream)
 
 
 class _Question(Judge):
-    def __init__(self, api: str, events: t.Callable[[bytes], t.Iterator[bytes]] | None) -> None:
+    def __init__(self, api: str, stream: bool) -> None:
         super().__init__()
         self._api = api
-        self._events = events
+        self._stream = stream
+        self._events = _server_sent_events if api == "openai" else _json_lines
         self._rest = b""
         self._failure: Failure | None = None
         self._complete = False
@@ -133,7 +134,7 @@ class _Question(Judge):
 
     def receive(self, block: bytes, moment: float) -> bool:
         super().receive(block, moment)
-        if self._events is None or self._failure is not None:
+        if not self._stream or self._failure is not None:
             return False
         *lines, self._rest = (self._rest + block).split(b"\n")
         try:
@@ -144,7 +145,6 @@ class _Question(Judge):
         return self._complete
 
     def _line(self, line: bytes, moment: float | None) -> None:
-        assert self._events is not None
         for event in self._events(line.strip()):
             self._seen += 1
             if event == b"[DONE]":
@@ -205,7 +205,7 @@ class _Question(Judge):
         try:
             if self._failure is not None:
                 raise self._failure
-            if self._events is not None:
+            if self._stream:
                 if self._rest.strip():
                     self._last_line()
             elif done.failure is None and self._raw.strip():
@@ -220,7 +220,7 @@ class _Question(Judge):
             answer.completion_tokens = self._tokens
             answer.first_token_seconds = _span(done.started, self._first_token)
             answer.tokens_per_second = self._rate(done)
-        kind = "stream" if self._events is not None else "answer"
+        kind = "stream" if self._stream else "answer"
         because = f" (finish_reason {self._finish_reason})" if self._finish_reason else ""
         if not self._seen:
             raise Failure(EMPTY, f"status {done.status}, and nothing in the {kind}")
@@ -245,26 +245,24 @@ class _Question(Judge):
             return round(self._own_rate, 1)
         if not self._tokens:
             return None
-        if self._events is None:
+        if not self._stream:
             tokens, seconds = self._tokens, done.ended - done.started
         else:
             tokens, seconds = self._tokens - 1, (self._last_token or 0.0) - (self._first_token or 0.0)
         return round(tokens / seconds, 1) if tokens and seconds > 0 else None
 
 
-def _stream_lines(api: str) -> t.Callable[[bytes], t.Iterator[bytes]]:
-    def server_sent_events(line: bytes) -> t.Iterator[bytes]:
-        field, colon, value = line.partition(b":")
-        if field == b"data" and colon:
-            yield value.strip()
-        elif line and field not in (b"", b"event", b"id", b"retry"):
-            raise Failure("not_json", f"the stream has a line that is no event: {_shown_bytes(line)}")
+def _server_sent_events(line: bytes) -> t.Iterator[bytes]:
+    field, colon, value = line.partition(b":")
+    if field == b"data" and colon:
+        yield value.strip()
+    elif line and field not in (b"", b"event", b"id", b"retry"):
+        raise Failure("not_json", f"the stream has a line that is no event: {_shown_bytes(line)}")
 
-    def json_lines(line: bytes) -> t.Iterator[bytes]:
-        if line:
-            yield line
 
-    return server_sent_events if api == "openai" else json_lines
+def _json_lines(line: bytes) -> t.Iterator[bytes]:
+    if line:
+        yield line
 
 
 def _parsed(raw: bytes) -> dict[str, t.Any]:
