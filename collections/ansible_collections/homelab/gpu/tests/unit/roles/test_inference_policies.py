@@ -11,6 +11,7 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.homelab.gpu.plugins.filter.policy_objects import policy_objects
 from ansible_collections.homelab.gpu.plugins.plugin_utils._policy_settings import DEFAULTS
 from ansible_collections.homelab.gpu.tests.unit.rendered import COLLECTION, expect_valid, find, rendered
 
@@ -27,12 +28,13 @@ def variables(name: str) -> Object:
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, list[Object]]:
-    return {name: rendered(ROLE, OBJECTS, **variables(name)) for name in ("s0", "s1", "s3")}
+    """Objects by example; a problem would be among them, and no object."""
+    return {name: rendered(ROLE, "{{ __inference_policies_problems }}", OBJECTS, **variables(name)) for name in ("s0", "s1", "s3")}
 
 
 @pytest.mark.parametrize("name", ["s0", "s1", "s3"])
 def test_examples_are_free_of_problems_and_valid_by_kubernetes_schemas(made: dict[str, list[Object]], name: str) -> None:
-    assert rendered(ROLE, "{{ __inference_policies_problems }}", **variables(name)) == []
+    assert [one for one in made[name] if isinstance(one, str)] == []
     expect_valid(made[name])
     assert all(one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "homelab-gpu" for one in made[name])
 
@@ -191,7 +193,7 @@ ONE = {"name": "one", "network": {"ports": [80]}}
     ],
 )
 def test_network_policies(services: list[Object], network: Object, policies: Object) -> None:
-    made = rendered(ROLE, OBJECTS, inference_policies_services=services, inference_policies_network=network)
+    made = policy_objects({"namespace": "ml", "services": services, "network": network})["objects"]
     expect_valid(made, ["1.34"])
     found = {one["metadata"]["name"]: one["spec"] for one in made if one["kind"] == "NetworkPolicy"}
     assert {name: {part: [short(rule) for rule in spec[part]] for part in ("ingress", "egress") if part in spec} for name, spec in found.items()} == policies
@@ -229,8 +231,7 @@ def test_numbers_given_as_text_and_parts_switched_off() -> None:
         ],
         "inference_policies_priority_classes": [{"name": "low", "value": "-10", "preemption_policy": "Never", "global_default": "true"}],
     }
-    assert rendered(ROLE, "{{ __inference_policies_problems }}", **given) == []
-    made = rendered(ROLE, OBJECTS, **given)
+    made = rendered(ROLE, "{{ __inference_policies_problems }}", OBJECTS, **given)
     expect_valid(made)
     assert sorted(one["kind"] for one in made) == ["HorizontalPodAutoscaler", "Namespace", "PodDisruptionBudget", "PriorityClass"]
     budget = find(made, "PodDisruptionBudget", "mine")["spec"]
