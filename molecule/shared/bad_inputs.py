@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad inputs end the site playbook before anything is changed, with host, option and fix in the message."""
+"""Bad inputs end a playbook before anything is changed, with host, option and fix in the message."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def prepare(case: dict, directory: Path) -> list[str]:
     return [*arguments, "--extra-vars", json.dumps(variables)]
 
 
-def refused(case: dict, directory: Path) -> subprocess.CompletedProcess[str]:
+def refused(case: dict, directory: Path, playbook: str) -> subprocess.CompletedProcess[str]:
     directory.mkdir()
     environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
-    command = ["ansible-playbook", *prepare(case, directory), "playbooks/site.yml"]
+    command = ["ansible-playbook", *prepare(case, directory), playbook]
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=180)
 
 
-def start_all(found: Sequence[dict], directory: Path) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+def start_all(found: Sequence[dict], directory: Path, playbook: str = "playbooks/site.yml") -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """The runs by the cases' names, two at a time: nothing is changed, so they do not meet."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        yield {case["name"]: pool.submit(refused, case, directory / str(number)) for number, case in enumerate(found)}
+        yield {case["name"]: pool.submit(refused, case, directory / str(number), playbook) for number, case in enumerate(found)}
 
 
 def expect_refusal(case: dict, done: subprocess.CompletedProcess[str]) -> None:

@@ -44,3 +44,11 @@ def test_gpu_node(shell: Shell) -> None:
     if status != 0:
         shell.diagnose()
     assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
+
+
+def test_policies(shell: Shell) -> None:
+    """What quotas, priorities, budgets and autoscalers do, on that cluster."""
+    status = shell.stream("molecule", "test", "--scenario-name", "policies", "--destroy", "never")
+    if status != 0:
+        shell.diagnose()
+    assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
