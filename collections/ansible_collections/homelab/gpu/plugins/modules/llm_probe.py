@@ -108,7 +108,7 @@ completion_tokens:
 tokens_per_second:
   description:
     - By Ollama's own figures with its own API. Else, in a stream, the tokens after the first by the time after the first; without a stream, all tokens by
-      RV(total_seconds). None if the server tells no tokens, or if there was only one.
+      RV(total_seconds). None if the server tells no tokens, or if the text of a stream came in fewer than three pieces.
   returned: always
   type: float
 first_byte_seconds:
