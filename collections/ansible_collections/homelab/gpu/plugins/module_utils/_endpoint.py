@@ -30,7 +30,7 @@ OPTIONS: t.Final[dict[str, dict[str, t.Any]]] = {
     "endpoint": {"type": "str", "choices": ["chat", "completions", "generate"]},
     "model": {"type": "str"},
     "prompt": {"type": "str", "default": "Say hello."},
-    "max_tokens": {"type": "int", "default": 16},
+    "max_tokens": {"type": "int", "default": 16, "no_log": False},
     "stream": {"type": "bool", "default": False},
     "api_key": {"type": "str", "no_log": True},
     "validate_certs": {"type": "bool", "default": True},

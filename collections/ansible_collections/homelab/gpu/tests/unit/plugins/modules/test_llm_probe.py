@@ -84,7 +84,7 @@ def test_where_it_asks(probe: Run, url: str, options: Object, line: bytes) -> No
 def test_what_it_sends(probe: Run) -> None:
     with LoopbackServer(says(whole(HELLO))) as server:
         probe(server.url, prompt="Who?", max_tokens=3, api_key="sesame", headers={"X-Number": 7, "Host": "llm.example.org"})
-        top, _, body = server.requests[0].partition(b"\r\n\r\n")
+        top, _blank, body = server.requests[0].partition(b"\r\n\r\n")
     assert {b"Authorization: Bearer sesame", b"X-Number: 7", b"Content-Type: application/json", b"User-Agent: homelab.gpu"} <= set(top.split(b"\r\n"))
     assert [line for line in top.split(b"\r\n") if line.lower().startswith(b"host:")] == [b"Host: llm.example.org"]
     assert json.loads(body) == {"model": "m", "stream": False, "max_tokens": 3, "messages": [{"role": "user", "content": "Who?"}]}
