@@ -291,11 +291,39 @@ def gpu_node(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -
     return "\n\n".join(["\n".join(f"- {promise}" for promise in promises), table(["slices", "until the node offers them, s, each round", "median"], rows)])
 
 
+def endpoint_watch(result: Mapping[str, Any], _reasons: Sequence[Mapping[str, str]]) -> str:
+    seconds = result["seconds"]
+
+    def cost(run: Mapping[str, Any]) -> float:
+        """Of a thousand questions, the start of the process included."""
+        return 1000 * float(run["processor_seconds"]) / max(run["asked"], 1)
+
+    ways = (("`endpoint_watch`", "watch"), ("`curl` and `sleep` in a loop", "loop"))
+    promises, rows = [], []
+    for rate, runs in result["rates"].items():
+        planned, watch = int(rate) * seconds, runs["watch"]
+        promises += [
+            judged(abs(watch["asked"] / planned - 1) <= 0.03, f"at {rate}/s, {planned} questions in {seconds} s within 3 %: {watch['asked']}"),
+            judged(cost(watch) < cost(runs["loop"]), f"with less processor time a question than the loop: {ratio(cost(watch), cost(runs['loop']))} of it"),
+        ]
+        rows += [(f"{rate}/s", what, planned, runs[name]["asked"], f"{cost(runs[name]):.1f}", ratio(cost(runs[name]), cost(watch))) for what, name in ways]
+    planned, hanging = int(next(iter(result["rates"]))) * seconds, result["hanging"]
+    asked = hanging["watch"]["asked"]
+    promises.append(judged(abs(asked / planned - 1) <= 0.03, f"questions go on while the endpoint hangs for {result['hang_seconds']} s: {asked} of {planned}"))
+    rows += [
+        ("hanging", what, planned, hanging[name]["asked"], f"{cost(hanging[name]):.1f}", ratio(cost(hanging[name]), cost(hanging["watch"])))
+        for what, name in ways
+    ]
+    head = ["rate", "way", "planned", "asked", "processor s for 1000", "of ours"]
+    return "\n\n".join(["\n".join(f"- {promise}" for promise in promises), table(head, rows)])
+
+
 SECTIONS: Final[Mapping[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, str]]], str]]] = {
     "site_runs": site_runs,
     "join_scale": join_scale,
     "demo_times": demo_times,
     "gpu_node": gpu_node,
+    "endpoint_watch": endpoint_watch,
     "cluster_apply": cluster_apply,
     "cluster_drain": cluster_drain,
     "cluster_wait": cluster_wait,

@@ -54,6 +54,22 @@ def test_gpu_node_section_tells_what_was_missed() -> None:
     assert "| 4 to 2 | 8.0, 9.0, 30.0 | 9.0 |" in lines
 
 
+def test_endpoint_watch_section_tells_what_was_missed() -> None:
+    loop = {"asked": 150, "answered": 150, "processor_seconds": 3.0}
+    result = {
+        "seconds": 20,
+        "hang_seconds": 3,
+        "rates": {
+            "10": {"watch": {"asked": 200, "processor_seconds": 0.8}, "loop": loop},
+            "50": {"watch": {"asked": 900, "processor_seconds": 18.0}, "loop": loop},
+        },
+        "hanging": {"watch": {"asked": 199, "processor_seconds": 0.9}, "loop": loop},
+    }
+    lines = report.endpoint_watch(result, []).splitlines()
+    assert [line.startswith("- kept") for line in lines[:5]] == [True, True, False, False, True]
+    assert "| 10/s | `curl` and `sleep` in a loop | 200 | 150 | 20.0 | 5.00 |" in lines
+
+
 def test_slowest_tasks_over_all_phases() -> None:
     assert measured_lab.slowest_tasks(TIMELINE, 2) == [
         {"name": "k3s_server : Wait", "phase": "one", "seconds": 9.0},

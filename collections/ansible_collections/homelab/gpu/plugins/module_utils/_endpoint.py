@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
-from ansible_collections.homelab.gpu.plugins.module_utils._http import Clock, Exchange, Request, Site, exchange, tls_context
-from ansible_collections.homelab.gpu.plugins.module_utils._llm_api import ENDPOINTS, Answer, body_of, judge_for
+from ansible_collections.homelab.gpu.plugins.module_utils._http import Exchange, Request, Site, exchange, tls_context
+from ansible_collections.homelab.gpu.plugins.module_utils._llm_api import ANSWERED, ENDPOINTS, Answer, body_of, judge_for
 
-__all__ = ["OPTIONS", "Endpoint", "EndpointModule", "endpoint_of", "within"]
+__all__ = ["OPTIONS", "Endpoint", "EndpointModule", "Patience", "by_backend", "endpoint_of", "within"]
 
 # doc_fragments/_llm_endpoint.py
 OPTIONS: t.Final[dict[str, dict[str, t.Any]]] = {
@@ -30,7 +30,7 @@ OPTIONS: t.Final[dict[str, dict[str, t.Any]]] = {
     "endpoint": {"type": "str", "choices": ["chat", "completions", "generate"]},
     "model": {"type": "str"},
     "prompt": {"type": "str", "default": "Say hello."},
-    "max_tokens": {"type": "int", "default": 16},
+    "max_tokens": {"type": "int", "default": 16, "no_log": False},
     "stream": {"type": "bool", "default": False},
     "api_key": {"type": "str", "no_log": True},
     "validate_certs": {"type": "bool", "default": True},
@@ -41,6 +41,7 @@ OPTIONS: t.Final[dict[str, dict[str, t.Any]]] = {
 
 _LONGEST_TIMEOUT_SECONDS: t.Final = 600
 _MOST_TOKENS: t.Final = 100_000
+_PAUSE_SECONDS: t.Final = 0.5
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"connection", "content-length", "content-type", "expect", "transfer-encoding"})
 _SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
@@ -73,10 +74,58 @@ class Endpoint:
     backend_header: str
     timeout_seconds: float
 
-    def ask(self, clock: Clock = time.monotonic) -> tuple[Answer, Exchange]:
+    def ask(self, timeout_seconds: float | None = None) -> tuple[Answer, Exchange]:
         judge = judge_for(self.api, self.stream)
-        done = exchange(self.site, self.request, judge.receive, self.timeout_seconds, clock)
+        done = exchange(self.site, self.request, judge.receive, timeout_seconds or self.timeout_seconds)
         return judge.verdict(done, self.backend_header), done
+
+
+class Patience:
+    """Asks until the answer is good, or no time is left. The first question has all of its timeout, those after it what is left of the wait."""
+
+    def __init__(
+        self,
+        ask: t.Callable[[float], Answer],
+        *,
+        timeout_seconds: float,
+        wait_seconds: float,
+        clock: t.Callable[[], float] = time.monotonic,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ask = ask
+        self._timeout = timeout_seconds
+        self._wait = wait_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self.questions = 0
+        self.waited_seconds = 0.0
+        self.transitions: list[dict[str, t.Any]] = []
+
+    def answer(self) -> Answer:
+        begun = self._clock()
+        timeout = self._timeout
+        while True:
+            answer = self._ask(timeout)
+            self.questions += 1
+            self.waited_seconds = self._clock() - begun
+            self._note(answer)
+            timeout = min(self._timeout, self._wait - self.waited_seconds - _PAUSE_SECONDS)
+            if answer.outcome == ANSWERED or timeout <= 0:
+                return answer
+            self._sleep(_PAUSE_SECONDS)
+
+    def _note(self, answer: Answer) -> None:
+        what = answer.outcome + (f" by {answer.backend}" if answer.backend else "") + (f": {answer.message}" if answer.message else "")
+        if not self.transitions or self.transitions[-1]["what"] != what:
+            self.transitions.append({"at_seconds": round(self.waited_seconds, 2), "what": what})
+
+
+def by_backend(answer: Answer, wanted: str | None, header: str) -> Answer:
+    """A good answer of another backend than the wanted one is none."""
+    if answer.outcome != ANSWERED or wanted is None or answer.backend == wanted:
+        return answer
+    told = f"{answer.backend} answered" if answer.backend else f"the answer has no header {header}"
+    return dataclasses.replace(answer, outcome="wrong_backend", message=f"{told}, and expected_backend is {wanted}")
 
 
 def endpoint_of(params: t.Mapping[str, t.Any]) -> Endpoint:
@@ -112,10 +161,10 @@ def endpoint_of(params: t.Mapping[str, t.Any]) -> Endpoint:
     )
 
 
-def within(params: t.Mapping[str, t.Any], option: str, *, most: float) -> None:
-    """More than zero; no number at all (nan) is refused, too."""
-    if not 0 < params[option] <= most:
-        raise InputError(f"{option} is {params[option]:g}; set it to more than 0 and at most {most:g}")
+def within(params: t.Mapping[str, t.Any], option: str, *, most: float, zero: bool = False) -> None:
+    """More than zero, or zero as well; no number at all (nan) is refused, too."""
+    if not (0 < params[option] <= most or (zero and params[option] == 0)):
+        raise InputError(f"{option} is {params[option]:g}; set it to {'0, or to ' if zero else ''}more than 0 and at most {most:g}")
 
 
 def _endpoint(api: str, endpoint: str | None) -> str:

@@ -32,7 +32,7 @@ _NO_ONE_LISTENS = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNAB
 
 Clock = t.Callable[[], float]
 Receive = t.Callable[[bytes, float], bool]
-"""Given each block of the body with its moment; true once the answer has said all."""
+"""Given each block of the body with the moment at which it came; true once the answer has said all."""
 
 DEADLINE_PASSED: t.Final = "timeout"
 
@@ -96,14 +96,11 @@ class _Time:
         self.clock = clock
         self.deadline = deadline
 
-    def now(self) -> float:
-        now = self.clock()
-        if now >= self.deadline:
-            raise socket.timeout
-        return now
-
     def left(self) -> float:
-        return self.deadline - self.now()
+        left = self.deadline - self.clock()
+        if left <= 0:
+            raise socket.timeout
+        return left
 
     def shorten(self, seconds: float) -> None:
         self.deadline = min(self.deadline, self.clock() + seconds)
@@ -116,6 +113,7 @@ class _Reader(io.RawIOBase):
         self._sock = sock
         self._time = time_left
         self.first_byte: float | None = None
+        self.last_byte = 0.0
         self.at_end = False
 
     def readable(self) -> bool:
@@ -126,8 +124,10 @@ class _Reader(io.RawIOBase):
         count = self._sock.recv_into(buffer)
         if not count:
             self.at_end = True
-        elif self.first_byte is None:
-            self.first_byte = self._time.clock()
+            return 0
+        self.last_byte = self._time.clock()
+        if self.first_byte is None:
+            self.first_byte = self.last_byte
         return count
 
 
@@ -283,10 +283,10 @@ def _talk(site: Site, request: Request, wrapped: _Socket, receive: Receive, done
             # http.client takes half a header for a whole one
             raise http.client.IncompleteRead(b"")
         for block in _body(response):
-            moment = time_left.now()
-            if not complete and receive(block, moment):
+            time_left.left()
+            if not complete and receive(block, wrapped.reader.last_byte):
                 complete = True
-                done.ended = moment
+                done.ended = wrapped.reader.last_byte
                 # Who hangs up before the formal end is a client that broke off, in the eyes of a gateway
                 time_left.shorten(_TAIL_SECONDS)
     except Failure:

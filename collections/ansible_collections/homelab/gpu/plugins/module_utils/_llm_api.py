@@ -26,6 +26,8 @@ ENDPOINTS: t.Final[dict[str, dict[str, str]]] = {
 # Reasons of a server that gave up; all others belong to a complete answer
 _BROKEN_OFF = frozenset({"abort", "error"})
 _NANO = 10**9
+# A stream that somebody held back and let go at once tells nothing of the time between tokens
+_FEWEST_MOMENTS = 3
 
 
 def body_of(api: str, endpoint: str, *, model: str, prompt: str, max_tokens: int, stream: bool) -> dict[str, t.Any]:
@@ -127,8 +129,7 @@ class _Question(Judge):
         self._finish_reason = ""
         self._tokens: int | None = None
         self._own_rate: float | None = None
-        self._first_token: float | None = None
-        self._last_token: float | None = None
+        self._moments: list[float] = []
 
     # The body
 
@@ -156,10 +157,8 @@ class _Question(Judge):
         _refuse_error(document)
         self._model = _text(document.get("model")) or self._model
         said = self._openai(document) if self._api == "openai" else self._ollama(document)
-        if said and moment is not None:
-            self._last_token = moment
-            if self._first_token is None:
-                self._first_token = moment
+        if said and moment is not None and self._moments[-1:] != [moment]:
+            self._moments.append(moment)
 
     def _openai(self, document: dict[str, t.Any]) -> bool:
         usage = document.get("usage")
@@ -218,7 +217,7 @@ class _Question(Judge):
             answer.content = "".join(self._content) or "".join(self._reasoning)
             answer.finish_reason = self._finish_reason
             answer.completion_tokens = self._tokens
-            answer.first_token_seconds = _span(done.started, self._first_token)
+            answer.first_token_seconds = _span(done.started, self._moments[0] if self._moments else None)
             answer.tokens_per_second = self._rate(done)
         kind = "stream" if self._stream else "answer"
         because = f" (finish_reason {self._finish_reason})" if self._finish_reason else ""
@@ -247,9 +246,11 @@ class _Question(Judge):
             return None
         if not self._stream:
             tokens, seconds = self._tokens, done.ended - done.started
+        elif len(self._moments) >= _FEWEST_MOMENTS:
+            tokens, seconds = self._tokens - 1, self._moments[-1] - self._moments[0]
         else:
-            tokens, seconds = self._tokens - 1, (self._last_token or 0.0) - (self._first_token or 0.0)
-        return round(tokens / seconds, 1) if tokens and seconds > 0 else None
+            return None
+        return round(tokens / seconds, 1) if seconds > 0 else None
 
 
 def _server_sent_events(line: bytes) -> t.Iterator[bytes]:

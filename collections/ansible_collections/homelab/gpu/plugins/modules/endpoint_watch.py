@@ -24,7 +24,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Asks as usual. O(results_path) is not written. Ansible refuses C(async) in check mode.
+      - Asks one question and ends, since nothing happens that could be watched. O(results_path) is not written.
   diff_mode:
     support: N/A
     details:
@@ -356,9 +356,9 @@ def stopped_by_signal(stop: Stop) -> t.Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def watch(endpoint: Endpoint, params: t.Mapping[str, t.Any], results: Results) -> dict[str, t.Any]:
+def watch(endpoint: Endpoint, params: t.Mapping[str, t.Any], results: Results, duration: float) -> dict[str, t.Any]:
     stop = Stop(params["stop_file"])
-    schedule = Schedule(params["rate_per_second"], params["duration_seconds"])
+    schedule = Schedule(params["rate_per_second"], duration)
     processor = time.process_time()
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
     start = time.monotonic()
@@ -408,7 +408,8 @@ def main() -> None:
         results = Results(None if module.check_mode else module.params["results_path"])
     except InputError as error:
         module.fail_json(msg=str(error))
-    summary = watch(endpoint, module.params, results)
+    # Nothing happens in check mode that could be watched, and nobody makes the stop_file
+    summary = watch(endpoint, module.params, results, 0 if module.check_mode else module.params["duration_seconds"])
     results.close()
     if results.problem:
         module.warn(results.problem)

@@ -11,10 +11,11 @@ short_description: Ask a language model one question, and tell who answered, how
 version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
-  - Asks an endpoint with OpenAI's API (vLLM, llama.cpp, Ollama, a gateway in front of them) or with Ollama's own, once, over a new connection.
+  - Asks an endpoint with OpenAI's API (vLLM, llama.cpp, Ollama, a gateway in front of them) or with Ollama's own, over a new connection. It asks once, or
+    with O(wait_seconds) until there is a good answer.
   - A status of 200 is not enough. A server that is stopped may give 200 with an empty text, and a stream may end early as if it were complete;
     RV(outcome) names such answers.
-  - O(timeout_seconds) bounds the whole, even with a server that sends a byte a second.
+  - O(timeout_seconds) bounds each question, even with a server that sends a byte a second.
 extends_documentation_fragment:
   - homelab.gpu._attributes
   - homelab.gpu._attributes.info
@@ -28,9 +29,19 @@ options:
     default: openai
   timeout_seconds:
     description:
-      - How long all of it may take, in seconds. The name's lookup, the connection and TLS count. More than 0, at most 600.
+      - How long one question may take, in seconds. The name's lookup, the connection and TLS count. More than 0, at most 600.
     type: float
     default: 10
+  wait_seconds:
+    description:
+      - Ask again, half a second after an answer that is not V(answered), for so long at most. At most 3600. V(0) asks once.
+      - All of it takes at most the longer of O(wait_seconds) and O(timeout_seconds).
+    type: float
+    default: 0
+  expected_backend:
+    description:
+      - Who has to answer, as O(backend_header) names it. A good answer of another one is V(wrong_backend).
+    type: str
   fail_unless_answered:
     description:
       - Whether the task fails if RV(outcome) is not V(answered). The figures are returned in any case.
@@ -45,14 +56,13 @@ EXAMPLES = r"""
     model: assistant
     timeout_seconds: 5
 
-- name: Ask the gateway who answers
+- name: Wait until the GPU answers again behind the gateway
   homelab.gpu.llm_probe:
     url: http://192.168.1.10:30080
     model: assistant
-    stream: true
+    expected_backend: gpu
+    wait_seconds: 120
   delegate_to: localhost
-  register: answer
-  failed_when: answer.backend != 'gpu' or answer.first_token_seconds > 1
 
 - name: Look without failing
   homelab.gpu.llm_probe:
@@ -69,8 +79,8 @@ outcome:
   description:
     - V(answered) (whole, with text in it); V(empty) (status 200 and no text); V(cut) (the connection or the text ended too early);
       V(timeout); V(refused) (nobody listens there); V(unreachable) (no route, or no address for the name); V(tls_error); V(http_error) (a status outside 2xx;
-      redirects are not followed); V(reported_error) (the server says so within a 200); V(not_http), V(not_json), V(unexpected) (JSON, but not of this
-      API), or V(too_long) (more than 8 MiB).
+      redirects are not followed); V(wrong_backend) (not O(expected_backend)); V(reported_error) (the server says so within a 200);
+      V(not_http), V(not_json), V(unexpected) (JSON, but not of this API), or V(too_long) (more than 8 MiB).
   returned: always
   type: str
 message:
@@ -108,7 +118,7 @@ completion_tokens:
 tokens_per_second:
   description:
     - By Ollama's own figures with its own API. Else, in a stream, the tokens after the first by the time after the first; without a stream, all tokens by
-      RV(total_seconds). None if the server tells no tokens, or if there was only one.
+      RV(total_seconds). None if the server tells no tokens, or if the text of a stream came in fewer than three pieces.
   returned: always
   type: float
 first_byte_seconds:
@@ -123,14 +133,34 @@ total_seconds:
   description: Until the answer was whole, or given up.
   returned: always
   type: float
+questions:
+  description: How many questions were asked. What else is returned is of the last one.
+  returned: always
+  type: int
+waited_seconds:
+  description: How long all of them took.
+  returned: always
+  type: float
+transitions:
+  description: What the answers were, each time they changed.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    at_seconds:
+      description: Seconds since the start.
+      type: float
+    what:
+      description: The outcome, with backend and message.
+      type: str
 """
 
 import dataclasses
 import typing as t
 
-from ansible_collections.homelab.gpu.plugins.module_utils._endpoint import EndpointModule, endpoint_of
+from ansible_collections.homelab.gpu.plugins.module_utils._endpoint import EndpointModule, Patience, by_backend, endpoint_of, within
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
-from ansible_collections.homelab.gpu.plugins.module_utils._llm_api import ANSWERED
+from ansible_collections.homelab.gpu.plugins.module_utils._llm_api import ANSWERED, Answer
 
 
 def main() -> None:
@@ -138,17 +168,37 @@ def main() -> None:
         {
             "api": {"type": "str", "choices": ["openai", "ollama"], "default": "openai"},
             "timeout_seconds": {"type": "float", "default": 10},
+            "wait_seconds": {"type": "float", "default": 0},
+            "expected_backend": {"type": "str"},
             "fail_unless_answered": {"type": "bool", "default": True},
         }
     )
+    params = module.params
     try:
-        endpoint = endpoint_of(module.params)
+        endpoint = endpoint_of(params)
+        within(params, "wait_seconds", most=3600, zero=True)
+        if params["expected_backend"] is not None and not params["expected_backend"].strip():
+            raise InputError("expected_backend is empty; give the name of a backend, or leave it out")
     except InputError as error:
         module.fail_json(msg=str(error))
-    answer, _done = endpoint.ask()
-    result: dict[str, t.Any] = {"changed": False, **dataclasses.asdict(answer), "has_content": answer.has_content}
-    if answer.outcome != ANSWERED and module.params["fail_unless_answered"]:
-        module.fail_json(msg=f"{module.params['url']} did not answer well ({answer.outcome}): {answer.message}", **result)
+
+    def ask(timeout_seconds: float) -> Answer:
+        answer, _done = endpoint.ask(timeout_seconds)
+        return by_backend(answer, params["expected_backend"], endpoint.backend_header)
+
+    patience = Patience(ask, timeout_seconds=endpoint.timeout_seconds, wait_seconds=params["wait_seconds"])
+    answer = patience.answer()
+    result: dict[str, t.Any] = {
+        "changed": False,
+        **dataclasses.asdict(answer),
+        "has_content": answer.has_content,
+        "questions": patience.questions,
+        "waited_seconds": round(patience.waited_seconds, 3),
+        "transitions": patience.transitions,
+    }
+    if answer.outcome != ANSWERED and params["fail_unless_answered"]:
+        waited = f" within {params['wait_seconds']:g} s" if params["wait_seconds"] else ""
+        module.fail_json(msg=f"{params['url']} did not answer well{waited} ({answer.outcome}): {answer.message}", **result)
     module.exit_json(**result)
 
 

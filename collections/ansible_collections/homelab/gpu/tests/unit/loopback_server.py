@@ -27,7 +27,7 @@ class Connection:
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._more()
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _blank, body = data.partition(b"\r\n\r\n")
         length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
         while len(body) < length:
             body += self._more()

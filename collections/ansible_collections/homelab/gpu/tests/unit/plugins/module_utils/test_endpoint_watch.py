@@ -286,7 +286,7 @@ def test_somebody_who_wants_to_end_it_is_looked_for_often_enough() -> None:
         waited.append(seconds)
         return Time.wait(time, seconds)
 
-    Watch(lambda number: seen(number), lambda _seen: None, Schedule(0.1, 20), most_at_once=5, clock=time.clock, wait=wait).run()
+    Watch(seen, lambda _seen: None, Schedule(0.1, 20), most_at_once=5, clock=time.clock, wait=wait).run()
     assert max(waited) <= 0.2
 
 

@@ -72,7 +72,7 @@ def test_what_is_sent() -> None:
     with LoopbackServer(says(whole(b""))) as server:
         ask(Site("127.0.0.1", server.port), Request("POST", "/v1/x?y=z", {"X-Own": "1"}, b'{"a": 1}'))
         sent = server.requests[0]
-    top, _, body = sent.partition(b"\r\n\r\n")
+    top, _blank, body = sent.partition(b"\r\n\r\n")
     assert top.startswith(b"POST /v1/x?y=z HTTP/1.1\r\n")
     assert {b"X-Own: 1", b"Connection: close", b"Content-Length: 8", f"Host: 127.0.0.1:{server.port}".encode()} <= set(top.split(b"\r\n"))
     assert body == b'{"a": 1}'

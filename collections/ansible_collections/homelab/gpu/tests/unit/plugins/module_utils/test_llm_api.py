@@ -73,7 +73,7 @@ def said(content: str = "", **more: t.Any) -> Object:
 
 
 END: Object = {"done": True, "done_reason": "stop", "eval_count": 4, "eval_duration": 2 * 10**9}
-FULL = delta(role="assistant", content="") + delta("Hel") + delta("lo") + delta(reason="stop") + usage(3) + DONE
+FULL = delta(role="assistant", content="") + delta("H") + delta("el") + delta("lo") + delta(reason="stop") + usage(5) + DONE
 
 
 # api, body, content, reason
@@ -228,9 +228,9 @@ def test_a_page_needs_no_text() -> None:
 
 def test_figures_of_a_stream() -> None:
     answer = judged("openai", FULL, x_llm_backend="gpu")
-    # "Hel" is in the second event, at 3 s of the clock, "lo" in the third, [DONE] in the sixth
-    assert (answer.first_byte_seconds, answer.first_token_seconds, answer.total_seconds) == (0.5, 2.0, 6.0)
-    assert (answer.completion_tokens, answer.tokens_per_second) == (3, 2.0)
+    # "H" is in the second event, at 3 s of the clock, "lo" in the fourth, [DONE] in the seventh
+    assert (answer.first_byte_seconds, answer.first_token_seconds, answer.total_seconds) == (0.5, 2.0, 7.0)
+    assert (answer.completion_tokens, answer.tokens_per_second) == (5, 2.0)
     assert (answer.backend, answer.model) == ("gpu", "m")
 
 
@@ -247,6 +247,13 @@ def test_figures_without_a_stream() -> None:
 )
 def test_rate_that_nobody_can_tell(api: str, body: t.Any) -> None:
     assert judged(api, body).tokens_per_second is None
+
+
+def test_rate_of_a_stream_that_was_held_back_and_let_go_at_once() -> None:
+    judge = judge_for("openai", True)
+    judge.receive(FULL, 2.0)
+    answer = judge.verdict(Exchange(started=1.0, ended=2.0, status=200), "X-LLM-Backend")
+    assert (answer.completion_tokens, answer.first_token_seconds, answer.tokens_per_second) == (5, 1.0, None)
 
 
 @pytest.mark.parametrize("body", [said("Hello", **END), [said("Hel"), said("lo"), said(**END)]])

@@ -126,11 +126,11 @@ def test_lines_of_results(watch: Run, tmp_path: Path) -> None:
     assert result["changed"] is True
 
 
-def test_check_mode_writes_nothing(run_host_module: Run, tmp_path: Path) -> None:
+def test_check_mode_asks_once_and_writes_nothing(run_host_module: Run, tmp_path: Path) -> None:
     path = tmp_path / "watch.jsonl"
     with LoopbackServer(GPU) as server:
-        result = run_host_module("endpoint_watch", check_mode=True, url=server.url, model="m", duration_seconds=0.1, results_path=str(path))
-    assert (result["answered"], path.exists()) == (1, False)
+        result = run_host_module("endpoint_watch", check_mode=True, url=server.url, model="m", duration_seconds=3600, results_path=str(path))
+    assert (result["asked"], result["answered"], path.exists()) == (1, 1, False)
 
 
 def test_disk_that_is_full_does_not_end_the_watch(watch: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

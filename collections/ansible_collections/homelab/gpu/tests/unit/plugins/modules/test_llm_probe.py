@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.homelab.gpu.plugins.module_utils._endpoint import Patience
+from ansible_collections.homelab.gpu.plugins.module_utils._llm_api import Answer
 from ansible_collections.homelab.gpu.tests.unit.loopback_server import (
     LoopbackServer,
     Turn,
@@ -84,7 +86,7 @@ def test_where_it_asks(probe: Run, url: str, options: Object, line: bytes) -> No
 def test_what_it_sends(probe: Run) -> None:
     with LoopbackServer(says(whole(HELLO))) as server:
         probe(server.url, prompt="Who?", max_tokens=3, api_key="sesame", headers={"X-Number": 7, "Host": "llm.example.org"})
-        top, _, body = server.requests[0].partition(b"\r\n\r\n")
+        top, _blank, body = server.requests[0].partition(b"\r\n\r\n")
     assert {b"Authorization: Bearer sesame", b"X-Number: 7", b"Content-Type: application/json", b"User-Agent: homelab.gpu"} <= set(top.split(b"\r\n"))
     assert [line for line in top.split(b"\r\n") if line.lower().startswith(b"host:")] == [b"Host: llm.example.org"]
     assert json.loads(body) == {"model": "m", "stream": False, "max_tokens": 3, "messages": [{"role": "user", "content": "Who?"}]}
@@ -151,6 +153,64 @@ def test_proxies_of_the_environment_are_not_used(probe: Run, monkeypatch: pytest
         monkeypatch.setenv(name, f"http://127.0.0.1:{refusing_port()}")
     with LoopbackServer(says(whole(HELLO))) as server:
         assert probe(server.url)["outcome"] == "answered"
+
+
+# Waiting
+
+
+def test_it_asks_until_there_is_a_good_answer(probe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.homelab.gpu.plugins.module_utils._endpoint._PAUSE_SECONDS", 0)
+    down, cpu, gpu = (whole({"error": "no server"}, "503 Service Unavailable"), whole(HELLO, X_LLM_Backend="cpu"), whole(HELLO, X_LLM_Backend="gpu"))
+    with LoopbackServer(says(down), says(down), says(cpu), says(gpu)) as server:
+        result = probe(server.url, wait_seconds=60, expected_backend="gpu")
+    assert (result["outcome"], result["backend"], result["questions"]) == ("answered", "gpu", 4)
+    assert [change["what"] for change in result["transitions"]] == [
+        "http_error: status 503: no server",
+        "wrong_backend by cpu: cpu answered, and expected_backend is gpu",
+        "answered by gpu",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [({"X_LLM_Backend": "cpu"}, "cpu answered, and expected_backend is gpu"), ({}, "the answer has no header X-LLM-Backend, and expected_backend is gpu")],
+)
+def test_answer_of_another_backend(probe: Run, headers: Object, words: str) -> None:
+    with LoopbackServer(says(whole(HELLO, **headers))) as server:
+        result = probe(server.url, expected_backend="gpu")
+    assert (result["failed"], result["outcome"], result["questions"]) == (True, "wrong_backend", 1)
+    assert result["msg"] == f"{server.url} did not answer well (wrong_backend): {words}"
+
+
+# Seconds that each question takes, what each gets as its timeout, and how long it takes in all; with a timeout of 10 s and a pause of half a second
+@pytest.mark.parametrize(
+    ("wait", "takes", "timeouts", "waited"),
+    [
+        (0, [1], [10], 1),
+        (0, [10], [10], 10),
+        (3, [1, 1], [10, 1.5], 2.5),
+        (3, [10], [10], 10),
+        (25, [10, 10, 4], [10, 10, 4], 25),
+        (1.5, [1], [10], 1),
+    ],
+)
+def test_questions_end_with_the_wait(wait: float, takes: list[float], timeouts: list[float], waited: float) -> None:
+    now = 100.0
+    given: list[float] = []
+
+    def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def ask(timeout: float) -> Answer:
+        given.append(timeout)
+        pass_by(takes[len(given) - 1])
+        return Answer("timeout", "no answer")
+
+    patience = Patience(ask, timeout_seconds=10, wait_seconds=wait, clock=lambda: now, sleep=pass_by)
+    assert patience.answer().outcome == "timeout"
+    assert (given, patience.waited_seconds, patience.questions) == (timeouts, waited, len(takes))
+    assert patience.transitions == [{"at_seconds": takes[0], "what": "timeout: no answer"}]
 
 
 # Secrets
@@ -237,6 +297,10 @@ BAD: list[tuple[Object, str]] = [
     ({"url": "https://llm", "ca_path": "{tmp}/not-a-cert"}, "not-a-cert cannot be used, check that it is complete and PEM"),
     ({"url": "https://llm", "ca_path": "{tmp}/not-a-cert", "validate_certs": False}, "ca_path and validate_certs=false exclude each other"),
     ({"stream": "perhaps"}, "stream"),
+    ({"wait_seconds": -1}, "wait_seconds is -1; set it to 0, or to more than 0 and at most 3600"),
+    ({"wait_seconds": 3601}, "wait_seconds is 3601; set it to 0, or to more than 0"),
+    ({"wait_seconds": "nan"}, "wait_seconds is nan; set it to 0"),
+    ({"expected_backend": ""}, "expected_backend is empty; give the name of a backend, or leave it out"),
     ({"timeout": 5}, "Unsupported parameters"),
 ]
 
