@@ -7,7 +7,7 @@
 # The server lists a loaded model by one of its names only, so they are compared by their digests.
 set -u
 list=${1:-/scripts/warm.txt}
-busy=/tmp/loading
+busy=${TMPDIR:-/tmp}/loading
 loaded=$(ollama ps 2>&1) || { echo "$loaded" >&2; exit 1; }
 known=$(ollama list 2>&1) || { echo "$known" >&2; exit 1; }
 
@@ -20,8 +20,8 @@ id_of() {
 missing=
 while read -r name; do
   id=$(id_of "$name")
-  case ${id:+$loaded} in
-    *"$id"*) ;;
+  case $loaded in
+    *" ${id:-none} "*) ;;
     *) missing="$missing $name" ;;
   esac
 done <"$list"
