@@ -60,6 +60,9 @@ class Settings:
         value = self[option]
         if value is None and none:
             return None
+        if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+            # From a command line, or with quotes
+            value = float(value) if "." in value else int(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least or (most is not None and value > most):
             span = f"from {least} to {most}" if most is not None else f"of at least {least}"
             self.refuse(option, f"give a number {span}{', or leave it out' if none else ''}")

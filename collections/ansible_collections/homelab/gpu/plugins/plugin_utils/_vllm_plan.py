@@ -114,6 +114,7 @@ def plan(given: Object, nodes: t.Sequence[Object], skus: t.Sequence[Object] | No
     for option in ("run_as_user", "run_as_group"):
         settings.number(option, 0, 2**31 - 1)
     settings.number("max_num_seqs", 1, 4096, none=True)
+    settings.number("gpu_memory_utilization", 0.01, 1, none=True)
     settings.finish()
 
     fraction, rule, slots = (None, None, None) if not gpus else _on_gpus(settings, nodes, merged(skus), need, messages)
@@ -263,15 +264,14 @@ def _on_gpus(settings: Settings, nodes: t.Sequence[Object], skus: t.Sequence[Sku
             f"Which GPU {node['metadata']['name']} has is not known, so nothing is judged there." for node in fit if _labels(node)[SKU] not in known
         )
     gpus = [gpu for node in fit if (gpu := _gpu(node, known.get(_labels(node)[SKU])))]
-    given = settings["gpu_memory_utilization"]
-    fraction = _fraction(given, gpus)
+    fraction = _fraction(settings.number("gpu_memory_utilization", 0.01, 1, none=True), gpus)
     for gpu in gpus:
         judged(gpu, fraction, need)
     if need.total_gib is None:
         messages.append(f"How much memory {settings['model']} needs is not known, so it is not judged; set vllm_weights_gib (the size of its files).")
     elif gpus:
         messages.append(arithmetic(min(gpus, key=lambda gpu: gpu.memory_gib), fraction, need))
-    if settings["gpus"] > 1 and any(gpu.slices > 1 for gpu in gpus):
+    if settings.number("gpus", 0) > 1 and any(gpu.slices > 1 for gpu in gpus):
         raise InputError(f"vllm_gpus is {settings['gpus']}, and GPUs are shared in slices, of which a pod gets one; set nvidia_device_plugin_sharing to none")
     slots = sum(int(_labels(node).get(COUNT) or 1) * _slices(node) for node in fit)
     return fraction, rule, slots
@@ -314,18 +314,16 @@ def _gpu(node: Object, sku: Sku | None) -> Gpu | None:
     return Gpu(node["metadata"]["name"], labels[SKU], memory / 1024, _slices(node), with_cpu=bool(sku and sku.tegra))
 
 
-def _fraction(given: t.Any, gpus: t.Sequence[Gpu]) -> float:
+def _fraction(given: float | None, gpus: t.Sequence[Gpu]) -> float:
     if given is None:
         return min((fraction_of(gpu) for gpu in gpus), default=0.9)
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 1:
-        raise InputError(f"vllm_gpu_memory_utilization is {given!r}: give a fraction above 0, at most 1, or leave it to the role")
     for gpu in gpus:
         if gpu.with_cpu and given > FRACTION_MOST_SHARED_WITH_CPU:
             raise InputError(
                 f"vllm_gpu_memory_utilization is {given}: {gpu.node} shares its GPU's memory with the CPU, whose page cache counts as used, so that vLLM "
                 f"would not start again; give at most {FRACTION_MOST_SHARED_WITH_CPU}"
             )
-    return float(given)
+    return given
 
 
 def _strategy(settings: Settings, slots: int | None, used: int, more: int) -> str:
