@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -289,6 +290,7 @@ def test_autoscaler_follows_the_load_within_its_policy_and_comes_back(load: Load
     started = time.monotonic()
     lab.wait("one pod is wanted again", lambda: load.seen[-1] == 1, seconds=180)
     print(f"wanted {load.seen}; waited {up:.0f} s until three, {time.monotonic() - started:.0f} s until one")
-    # One pod at a time, up and down
-    assert load.seen == [1, 2, 3, 2, 1]
+    # One pod at a time, up and down; on a machine that others use, the load may waver in between
+    assert {abs(after - before) for before, after in itertools.pairwise(load.seen)} == {1}
+    assert (load.seen[0], max(load.seen)) == (1, 3)
     ready(SCALE, "max-serve-llama", 1)
