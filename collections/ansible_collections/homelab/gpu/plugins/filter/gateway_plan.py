@@ -31,7 +31,8 @@ plan: "{{ llm_gateway_backends | homelab.gpu.gateway_plan(options) }}"
 RETURN = r"""
 _value:
   description:
-    - C(backends), with all that was left out, and C(native), those with Ollama's own API; C(checks), HAProxy's words for the intervals of its checks;
+    - C(backends), with all that was left out, and C(native), those with Ollama's own API; C(sharp_checks) and C(patient_checks),
+      HAProxy's words for how often it checks those that others stand in for, and those that stand last;
       C(ms), all durations in milliseconds; C(buffer_bytes); C(needs_key) and C(tls), whether clients need a key and speak TLS.
   type: dict
 """

@@ -80,9 +80,14 @@ def plan(backends: t.Any, options: t.Mapping[str, t.Any]) -> Object:
     return {
         "backends": chosen,
         "native": [backend for backend in chosen if backend["ollama_api"]],
-        "checks": (
+        "sharp_checks": (
             f"inter {milliseconds['check_interval']}ms fastinter {milliseconds['check_fast_interval']}ms"
             f" downinter {milliseconds['check_down_interval']}ms fall {options['check_fall']} rise {options['check_rise']}"
+        ),
+        # Nothing stands behind these, so there is no hurry to give them up, and each hurry to have them back
+        "patient_checks": (
+            f"inter {milliseconds['check_down_interval']}ms fastinter {milliseconds['check_down_interval']}ms"
+            f" downinter {milliseconds['check_interval']}ms fall {options['check_last_fall']} rise 1"
         ),
         "ms": milliseconds,
         "buffer_bytes": buffer_bytes,
@@ -93,7 +98,7 @@ def plan(backends: t.Any, options: t.Mapping[str, t.Any]) -> Object:
 
 def _items(backends: t.Any) -> list[t.Any]:
     if not isinstance(backends, list) or not backends:
-        raise InputError(f"llm_gateway_backends is {backends!r}; it has to be a list with at least one backend, for example [{{name: gpu, service: vllm, port: 8000}}]")
+        raise InputError(f"llm_gateway_backends is {backends!r}; it has to be a list of backends, for example [{{name: gpu, service: vllm, port: 8000}}]")
     return backends
 
 
@@ -197,6 +202,7 @@ def _check_options(options: t.Mapping[str, t.Any]) -> None:
         ("retries", 0, 10),
         ("check_fall", 1, 20),
         ("check_rise", 1, 20),
+        ("check_last_fall", 1, 1000),
         ("error_limit", 1, 1000),
         ("max_connections", 10, 100000),
         ("retry_body_bytes", 1024, 16 * 1024**2),
@@ -242,7 +248,7 @@ def _keys(options: t.Mapping[str, t.Any]) -> bool:
         raise InputError("llm_gateway_api_keys and llm_gateway_api_keys_secret are both given; leave one of them out")
     for number, key in enumerate(given):
         if not isinstance(key, str) or len(key) < _KEY_LENGTH:
-            raise InputError(f"llm_gateway_api_keys[{number}] is too short; it has to be {_KEY_LENGTH} characters or more, for example of: openssl rand -hex 24")
+            raise InputError(f"llm_gateway_api_keys[{number}] is too short; it has to be text of {_KEY_LENGTH} characters or more, as of: openssl rand -hex 24")
         if not re.fullmatch(r"[!-~]+", key) or key.startswith("#"):
             raise InputError(f"llm_gateway_api_keys[{number}] has a blank, begins with #, or is not plain ASCII; no header could carry it, or no file")
     if len(set(given)) < len(given):
@@ -266,5 +272,5 @@ def _tls(options: t.Mapping[str, t.Any]) -> bool:
     if key and not re.search(r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----", key):
         raise InputError("llm_gateway_tls_key is not a private key without a passphrase in PEM; it has to begin with -----BEGIN PRIVATE KEY-----")
     if options["tls"] and not (secret or certificate):
-        raise InputError("llm_gateway_tls is true, but there is no certificate; give llm_gateway_tls_secret, or llm_gateway_tls_certificate and llm_gateway_tls_key")
+        raise InputError("llm_gateway_tls is true without a certificate; give llm_gateway_tls_secret, or llm_gateway_tls_certificate and llm_gateway_tls_key")
     return bool(secret or certificate)

@@ -76,7 +76,7 @@ def until(condition: t.Callable[[], t.Any], what: str) -> t.Any:
 class ModelServer:
     """A server with the paths of a model server. Its behaviour is what a test says at the moment:
 
-    C(answer), C(error) (500), C(empty) (200 and no body), C(abort) (200 with finish_reason abort), C(hang) (completions never come, health does).
+    C(answer), C(error) (500), C(empty) (200 and no body), C(abort) (200 with finish_reason abort), C(hang) (completions never come, health does), C(hang_stream) (the headers of a stream come, and nothing else), C(stream), C(cut_stream) (half of one).
     """
 
     def __init__(self, name: str) -> None:
@@ -114,6 +114,19 @@ class ModelServer:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer.asked.append(f"{self.path} {json.loads(body).get('prompt', '')}"[:200])
                 behaviour = outer.behaviour
+                if "stream" in behaviour:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/event-stream")
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    self.close_connection = True
+                    if behaviour == "hang_stream":
+                        outer.released.wait(DEADLINE_SECONDS)
+                        return
+                    self.wfile.write(b'data: {"from":"%s"}\n\n' % outer.name.encode())
+                    if behaviour == "stream":
+                        self.wfile.write(b"data: [DONE]\n\n")
+                    return
                 if behaviour == "hang":
                     outer.released.wait(DEADLINE_SECONDS)
                     self.close_connection = True
