@@ -71,6 +71,10 @@ def plan(backends: t.Any, options: t.Mapping[str, t.Any]) -> Object:
     """The backends with all that was left out, and what follows from the options, which are the role's variables without their prefix. Raises InputError."""
     chosen = [_backend(number, item, options) for number, item in enumerate(_items(backends))]
     _check_together(chosen)
+    for backend in chosen:
+        backend["last"] = backend["backup"] or len(chosen) == 1
+        if backend["probe"] is None:
+            backend["probe"] = not backend["last"]
     _check_options(options)
     keys = _keys(options)
     tls = _tls(options)
@@ -123,8 +127,6 @@ def _backend(number: int, given: t.Any, options: t.Mapping[str, t.Any]) -> Objec
         backend["check_path"] = "/api/version" if backend["ollama_api"] else "/health"
     if backend["metrics_path"] is None:
         backend["metrics_path"] = "" if backend["ollama_api"] else "/metrics"
-    if backend["probe"] is None:
-        backend["probe"] = not backend["backup"]
     for option in ("check_path", "probe_path"):
         _path(f"{where}.{option}", backend[option])
     if backend["metrics_path"]:
@@ -269,7 +271,7 @@ def _tls(options: t.Mapping[str, t.Any]) -> bool:
         raise InputError(f"llm_gateway_tls_secret is {secret!r}; it has to be the name of a Secret")
     if certificate and "-----BEGIN CERTIFICATE-----" not in certificate:
         raise InputError("llm_gateway_tls_certificate is not a certificate in PEM; it has to begin with -----BEGIN CERTIFICATE-----")
-    if key and not re.search(r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----", key):
+    if key and not re.search(r"-----BEGIN (?!ENCRYPTED)([A-Z]+ )?PRIVATE KEY-----", key):
         raise InputError("llm_gateway_tls_key is not a private key without a passphrase in PEM; it has to begin with -----BEGIN PRIVATE KEY-----")
     if options["tls"] and not (secret or certificate):
         raise InputError("llm_gateway_tls is true without a certificate; give llm_gateway_tls_secret, or llm_gateway_tls_certificate and llm_gateway_tls_key")

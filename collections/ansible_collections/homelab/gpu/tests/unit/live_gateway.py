@@ -6,6 +6,7 @@ from __future__ import annotations
 
 """The gateway of the role llm_gateway on loopback: its rendered files, a real HAProxy, and model servers that can be told to misbehave."""
 
+import base64
 import http.client
 import json
 import shutil
@@ -41,6 +42,8 @@ def render(template: str, options: dict[str, t.Any], **private: t.Any) -> str:
         loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
     environment.filters["to_json"] = json.dumps
+    environment.filters["combine"] = lambda first, second: {**first, **second}
+    environment.filters["b64encode"] = lambda text: base64.b64encode(text.encode()).decode()
     own = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     variables = own | {f"llm_gateway_{name}": value for name, value in options.items()}
     return environment.get_template(template).render(variables | {"__llm_gateway_plan": plan(options["backends"], options)} | private)
@@ -197,12 +200,15 @@ class Gateway:
 
     def server_states(self, backend: str = "llm") -> dict[str, str]:
         """Status of each server by its name, for example UP, DOWN, MAINT."""
+        rows = [line.split(",") for line in self.command("show stat").splitlines() if line.startswith(f"{backend},")]
+        return {row[1]: row[17] for row in rows if row[1] != "BACKEND"}
+
+    def command(self, words: str) -> str:
+        """What the administration socket answers."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.connect(str(self.socket))
-            admin.sendall(b"show stat\n")
-            text = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
-        rows = [line.split(",") for line in text.splitlines() if line.startswith(f"{backend},")]
-        return {row[1]: row[17] for row in rows if row[1] != "BACKEND"}
+            admin.sendall(f"{words}\n".encode())
+            return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
 
     def close(self) -> None:
         self.process.kill()

@@ -172,7 +172,8 @@ end)
 
 core.register_init(function()
   for name, server in pairs(servers()) do
-    local probe = settings.probes[name:gsub("%-%d+$", "")]
+    local backend = name:gsub("%-%d+$", "")
+    local probe = settings.probes[backend]
     if probe then
       local own = { path = probe.path, model = probe.model, metrics = probe.metrics }
       core.register_task(function() watch(name, server, own) end)
@@ -180,11 +181,13 @@ core.register_init(function()
   end
 end)
 
--- A real answer with nothing in it: no reason to wait for the next probe, which decides about the way back
+-- A real answer with nothing in it: no reason to wait for the next probe, which decides about the way back, or the next checks do
 core.register_action("doubt", { "http-res" }, function(txn)
   local name = txn.f:srv_name()
-  local server = name and servers()[name]
-  if server and settings.probes[name:gsub("%-%d+$", "")] then
+  local server, backend = servers()[name], name:gsub("%-%d+$", "")
+  if settings.probes[backend] then
     hold(name, server, "it answered 200 with nothing in it")
+  elseif settings.replaceable[backend] then
+    server:check_force_down()
   end
 end, 0)
