@@ -40,8 +40,8 @@ STOP_SIGNAL: Final = "SIGUSR1"
 # HAProxy needs its libraries and nothing else; a shell is for people who look into the container.
 KEPT: Final = ("bin", "lib", "lib64", "usr/bin", "usr/lib", "usr/sbin/haproxy", "usr/share/doc", "etc/ld.so.conf", "etc/ld.so.conf.d", "etc/ssl/openssl.cnf")
 PROGRAMS: Final = frozenset(
-    ("awk", "cat", "chmod", "cp", "cut", "dash", "date", "echo", "env", "false", "grep", "head", "id", "kill", "ls", "mawk", "mkdir", "mv", "printf", "ps", "rm")
-    + ("sed", "sh", "sleep", "sort", "stat", "tail", "test", "touch", "tr", "true", "uname", "wc")
+    ("awk", "cat", "chmod", "cp", "cut", "dash", "date", "echo", "env", "false", "grep", "head", "id", "kill", "ls", "mawk", "mkdir", "mv")
+    + ("printf", "ps", "rm", "sed", "sh", "sleep", "sort", "stat", "tail", "test", "touch", "tr", "true", "uname", "wc")
 )
 CHECKED: Final = """
 global
@@ -138,7 +138,7 @@ def check(root: Path, version: str) -> None:
     config = root / "check.cfg"
     config.write_text(CHECKED)
     confined = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
-    inside = [*confined, "chroot", root, "/usr/sbin/haproxy"]
+    inside = [*confined, "chroot", str(root), "/usr/sbin/haproxy"]
     told = run([*inside, "-vv"], "starting haproxy", seconds=60)
     for wanted in (f"HAProxy version {version}", "Built with Lua", "Prometheus exporter", "Built with OpenSSL"):
         if wanted not in told:
@@ -160,7 +160,9 @@ def build(output: Path, names: Sequence[str], suite: str, vendor: str, version: 
         check(root, version)
         done.mkdir()
         layer = container_image.write_layer(work / "layer.tar", [*container_image.tree_entries(root), *system_files()])
-        images = [container_image.Image(one, [layer], command=COMMAND, user=USER, working_directory="/var/lib/haproxy", stop_signal=STOP_SIGNAL) for one in names]
+        images = [
+            container_image.Image(one, [layer], command=COMMAND, user=USER, working_directory="/var/lib/haproxy", stop_signal=STOP_SIGNAL) for one in names
+        ]
         archive = done / "haproxy.tar"
         container_image.write_archive(archive, images)
         with archive.open("rb") as stream:

@@ -79,7 +79,8 @@ def until(condition: t.Callable[[], t.Any], what: str) -> t.Any:
 class ModelServer:
     """A server with the paths of a model server. Its behaviour is what a test says at the moment:
 
-    C(answer), C(error) (500), C(empty) (200 and no body), C(abort) (200 with finish_reason abort), C(hang) (completions never come, health does), C(hang_stream) (the headers of a stream come, and nothing else), C(stream), C(cut_stream) (half of one).
+    C(answer), C(error) (500), C(empty) (200 and no body), C(abort) (200 with finish_reason abort), C(hang) (completions never come, health does), C(stream),
+    C(hang_stream) (the headers of a stream come, and nothing else), C(cut_stream) (half of one).
     """
 
     def __init__(self, name: str) -> None:
@@ -94,7 +95,7 @@ class ModelServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def log_message(self, format: str, *args: t.Any) -> None:
+            def log_message(self, *_args: t.Any) -> None:
                 pass
 
             def reply(self, status: int, body: bytes, kind: str = "application/json") -> None:

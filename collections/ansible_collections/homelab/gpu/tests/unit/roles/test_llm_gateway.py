@@ -84,7 +84,9 @@ VARIANTS: dict[str, Object] = {
     "defaults": {},
     "one backend": {"backends": [{"name": "only", "service": "vllm", "port": 8000}]},
     "many pods": {"backends": [{"name": "gpu", "service": "vllm", "port": 8000, "slots": 8, "max_requests": 4}, {"name": "two", "host": "fd00::7", "port": 1}]},
-    "Ollama on the GPU": {"backends": [{"name": "gpu", "service": "ollama-gpu", "port": 11434}, {"name": "cpu", "service": "o", "port": 11434, "backup": True}]},
+    "Ollama on the GPU": {
+        "backends": [{"name": "gpu", "service": "ollama-gpu", "port": 11434}, {"name": "cpu", "service": "o", "port": 11434, "backup": True}]
+    },
     "keys": {"api_keys": KEYS},
     "a Secret with keys": {"api_keys_secret": "keys"},
     "TLS": {"tls_secret": "certificate"},
@@ -104,7 +106,8 @@ def test_haproxy_takes_the_config(folder: pathlib.Path, name: str) -> None:
     # No name of a Service can be resolved here, as where none of them is there yet
     done = subprocess.run([HAPROXY, "-c", "-f", config], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "ALERT" not in done.stderr and "deprecated" not in done.stderr
+    assert "ALERT" not in done.stderr
+    assert "deprecated" not in done.stderr
 
 
 @needs_haproxy
@@ -124,7 +127,8 @@ def test_the_first_backend_answers_and_is_named(start: Start, gpu: ModelServer) 
     (line,) = until(lambda: [line for line in gateway.log.read_text().splitlines() if line.startswith("{") and "completions" in line], "a log line")
     entry = json.loads(line)
     assert entry.items() >= {"status": 200, "backend": "gpu", "server": "gpu-1", "retries": "0", "path": "/v1/completions", "method": "POST"}.items()
-    assert entry["id"] == headers["x-request-id"] and entry["total_ms"] >= entry["first_byte_ms"] >= 0
+    assert entry["id"] == headers["x-request-id"]
+    assert entry["total_ms"] >= entry["first_byte_ms"] >= 0
     assert "who" not in line
 
 
@@ -321,7 +325,8 @@ def test_the_check_has_what_the_gateway_has(template: str) -> None:
     (container,) = pod["containers"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {"config", "run", "keys", "tls"}
     assert (pod["priorityClassName"], pod["nodeSelector"], pod["tolerations"]) == ("high", {"a": "b"}, [{"operator": "Exists"}])
-    assert container["securityContext"]["readOnlyRootFilesystem"] and pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"]
     assert not any(key in json.dumps(found) for key in KEYS)
 
 

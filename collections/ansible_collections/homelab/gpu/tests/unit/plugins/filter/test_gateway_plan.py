@@ -68,10 +68,13 @@ def test_a_host_outside_the_cluster(host: str, address: str, resolved: bool) -> 
 
 def test_the_plan_tells_what_clients_need() -> None:
     plan = planned(api_keys=["k" * 16], tls_certificate=CERTIFICATE, tls_key=KEY)
-    assert plan["needs_key"] and plan["tls"]
+    assert plan["needs_key"]
+    assert plan["tls"]
     plan = planned()
-    assert not plan["needs_key"] and not plan["tls"]
-    assert planned(api_keys_secret="keys")["needs_key"] and planned(tls_secret="cert", tls=True)["tls"]
+    assert not plan["needs_key"]
+    assert not plan["tls"]
+    assert planned(api_keys_secret="keys")["needs_key"]
+    assert planned(tls_secret="cert", tls=True)["tls"]
 
 
 @pytest.mark.parametrize(
