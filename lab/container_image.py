@@ -80,6 +80,7 @@ class Image:
     working_directory: str = "/"
     labels: dict[str, str] = field(default_factory=dict)
     architecture: str = ""
+    stop_signal: str = ""
 
 
 def machine_architecture() -> str:
@@ -208,7 +209,14 @@ def existing_layer(path: Path) -> Layer:
 def _config(image: Image) -> bytes:
     running: dict[str, object] = {"WorkingDir": image.working_directory}
     running["Env"] = list(image.env) or ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    for key, value in (("Entrypoint", list(image.entrypoint)), ("Cmd", list(image.command)), ("User", image.user), ("Labels", image.labels)):
+    given = {
+        "Entrypoint": list(image.entrypoint),
+        "Cmd": list(image.command),
+        "User": image.user,
+        "Labels": image.labels,
+        "StopSignal": image.stop_signal,
+    }
+    for key, value in given.items():
         if value:
             running[key] = value
     return json.dumps(

@@ -47,6 +47,14 @@ def manifest(archive: Path) -> list[dict[str, Any]]:
     return json.loads(contents(archive)["manifest.json"])
 
 
+def test_the_stop_signal_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    container_image.write_archive(archive, [Image(NAME, [make_layer(tmp_path)], stop_signal="SIGUSR1"), Image("localhost/other:1", [make_layer(tmp_path)])])
+    files = contents(archive)
+    signals = [json.loads(files[entry["Config"]])["config"].get("StopSignal") for entry in manifest(archive)]
+    assert signals == ["SIGUSR1", None]
+
+
 def test_digests_of_an_archive(tmp_path: Path) -> None:
     layers = [make_layer(tmp_path, "lower"), make_layer(tmp_path, "upper")]
     archive = tmp_path / "image.tar"
