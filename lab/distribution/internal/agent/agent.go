@@ -353,10 +353,14 @@ func (a *Agent) startNetwork(ctx context.Context, cluster supervisor.ClusterConf
 func (a *Agent) startNetworkPolicy(ctx context.Context, cluster supervisor.ClusterConfig) error {
 	kernel := netpol.NewKernel()
 	if cluster.DisableNetworkPolicy {
+		slog.Info("network policies are not enforced: the server has disable-network-policy")
 		if err := kernel.Remove(); err != nil {
-			slog.Error("network policies are disabled, but rules from before are left", "err", err)
+			slog.Error("network policies: rules from before are left", "err", err)
 		}
 		return nil
+	}
+	if !network.FiltersBridge() {
+		slog.Error("network policies do not hold between pods of this node: the kernel has no bridge-nf-call-iptables; load br_netfilter and start again")
 	}
 	client, err := a.client("k3scontroller")
 	if err != nil {
