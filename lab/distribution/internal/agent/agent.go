@@ -33,6 +33,7 @@ import (
 	"homelab.gpu/lab/distribution/internal/images"
 	"homelab.gpu/lab/distribution/internal/join"
 	"homelab.gpu/lab/distribution/internal/kubeconfig"
+	"homelab.gpu/lab/distribution/internal/netpol"
 	"homelab.gpu/lab/distribution/internal/network"
 	"homelab.gpu/lab/distribution/internal/process"
 	"homelab.gpu/lab/distribution/internal/supervisor"
@@ -82,6 +83,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	if err := a.writeKubeconfigs(); err != nil {
+		return err
+	}
+	if err := a.startNetworkPolicy(ctx, cluster); err != nil {
 		return err
 	}
 	if err := a.startKubernetes(cluster); err != nil {
@@ -257,7 +261,7 @@ func (a *Agent) tryJoin(ctx context.Context, node join.Node) (supervisor.Cluster
 func (a *Agent) kubeconfig(name string) string { return filepath.Join(a.dir, name+".kubeconfig") }
 
 func (a *Agent) writeKubeconfigs() error {
-	for name, cert := range map[string]string{"kubelet": "client-kubelet", "kubeproxy": "client-kube-proxy"} {
+	for name, cert := range map[string]string{"kubelet": "client-kubelet", "kubeproxy": "client-kube-proxy", "k3scontroller": "client-k3s-controller"} {
 		if err := kubeconfig.Write(a.kubeconfig(name), a.ServerURL, filepath.Join(a.dir, "server-ca.crt"), filepath.Join(a.dir, cert), 0o600); err != nil {
 			return err
 		}
@@ -340,6 +344,32 @@ func (a *Agent) startNetwork(ctx context.Context, cluster supervisor.ClusterConf
 	go func() {
 		if err := n.Run(ctx, client); err != nil && ctx.Err() == nil {
 			slog.Error("pod network ended", "err", err)
+		}
+	}()
+	return nil
+}
+
+// startNetworkPolicy comes before the kubelet: pods that start with the host find the rules there.
+func (a *Agent) startNetworkPolicy(ctx context.Context, cluster supervisor.ClusterConfig) error {
+	kernel := netpol.NewKernel()
+	if cluster.DisableNetworkPolicy {
+		slog.Info("network policies are not enforced: the server has disable-network-policy")
+		if err := kernel.Remove(); err != nil {
+			slog.Error("network policies: rules from before are left", "err", err)
+		}
+		return nil
+	}
+	if !network.FiltersBridge() {
+		slog.Error("network policies do not hold between pods of this node: the kernel has no bridge-nf-call-iptables; load br_netfilter and start again")
+	}
+	client, err := a.client("k3scontroller")
+	if err != nil {
+		return err
+	}
+	controller := &netpol.Controller{Node: a.Config.NodeName, Client: client, Filter: kernel}
+	go func() {
+		if err := controller.Run(ctx); err != nil {
+			slog.Error("network policies are not enforced", "err", err)
 		}
 	}()
 	return nil

@@ -75,6 +75,8 @@ type Config struct {
 	LocalStoragePath string
 	Disable          []string
 
+	DisableNetworkPolicy bool
+
 	EtcdArgs              []string
 	APIServerArgs         []string
 	ControllerManagerArgs []string

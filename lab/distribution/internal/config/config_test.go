@@ -91,6 +91,10 @@ func TestLoadMerges(t *testing.T) {
 			files: map[string]string{"config.yaml": "disable: coredns, metrics-server"},
 			want:  func(c *Config) any { return c.Disable }, equal: []string{"coredns", "metrics-server"},
 		},
+		"network policies can be switched off": {
+			files: map[string]string{"config.yaml": "disable-network-policy: true"},
+			want:  func(c *Config) any { return c.DisableNetworkPolicy }, equal: true,
+		},
 		"component arguments are not": {
 			files: map[string]string{"config.yaml": "kubelet-arg:\n- feature-gates=A=true,B=true"},
 			want:  func(c *Config) any { return c.KubeletArgs }, equal: []string{"feature-gates=A=true,B=true"},

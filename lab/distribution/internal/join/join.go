@@ -87,7 +87,7 @@ func (c *Client) Certificates(ctx context.Context, dir string, n Node) error {
 	if err := atomicfile.Write(filepath.Join(dir, "client-ca.crt"), clientCA, 0o644); err != nil {
 		return err
 	}
-	for _, name := range []string{"client-kubelet", "serving-kubelet", "client-kube-proxy"} {
+	for _, name := range []string{"client-kubelet", "serving-kubelet", "client-kube-proxy", "client-k3s-controller"} {
 		csr, err := pki.NewCSR(filepath.Join(dir, name+".key"), n.Name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

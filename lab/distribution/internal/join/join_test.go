@@ -116,6 +116,7 @@ func TestJoin(t *testing.T) {
 				"client-kubelet.crt": 0o644, "client-kubelet.key": 0o600,
 				"serving-kubelet.crt": 0o644, "serving-kubelet.key": 0o600,
 				"client-kube-proxy.crt": 0o644, "client-kube-proxy.key": 0o600,
+				"client-k3s-controller.crt": 0o644, "client-k3s-controller.key": 0o600,
 			} {
 				info, err := os.Stat(filepath.Join(dir, file))
 				if err != nil || info.Mode().Perm() != mode {

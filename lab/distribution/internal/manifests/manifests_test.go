@@ -263,6 +263,6 @@ func TestBundledManifests(t *testing.T) {
 			}
 		}
 	}
-	expect(t, "manifests", names, "coredns.yaml", "local-storage.yaml", "metrics-server.yaml", "runtimes.yaml")
+	expect(t, "manifests", names, "coredns.yaml", "local-storage.yaml", "metrics-server.yaml", "rolebindings.yaml", "runtimes.yaml")
 	expect(t, "runtime classes", classes, "nvidia", "nvidia-experimental", "nvidia-cdi", "crun")
 }

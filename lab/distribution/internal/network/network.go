@@ -251,6 +251,15 @@ func (n *Network) writeCNI(pods *net.IPNet, mtu int) error {
 	return atomicfile.Write(filepath.Join(n.CNIDir, confName), append(b, '\n'), 0o644)
 }
 
+// bridgeFilter has packets that pass the pods' bridge seen by iptables.
+const bridgeFilter = "net/bridge/bridge-nf-call-iptables"
+
+// FiltersBridge tells whether iptables sees what pods of this node send each other.
+func FiltersBridge() bool {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", bridgeFilter))
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
 // PrepareHost switches on what pods need and the host may have off. Modules may be built in or out of reach: only sysctls count.
 func PrepareHost() []error {
 	var errs []error
@@ -262,7 +271,7 @@ func PrepareHost() []error {
 		{"net/ipv4/ip_forward", "1", true},
 		{"net/ipv4/conf/all/forwarding", "1", true},
 		{"net/ipv4/conf/default/forwarding", "1", true},
-		{"net/bridge/bridge-nf-call-iptables", "1", false},
+		{bridgeFilter, "1", false},
 	} {
 		path := filepath.Join("/proc/sys", s.name)
 		b, err := os.ReadFile(path)

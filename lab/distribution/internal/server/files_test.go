@@ -5,11 +5,13 @@
 package server
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"homelab.gpu/lab/distribution/internal/components"
 	"homelab.gpu/lab/distribution/internal/config"
 	"homelab.gpu/lab/distribution/internal/token"
 )
@@ -81,7 +83,7 @@ func prepare(t *testing.T, dir string) *Server {
 	s := &Server{Config: &config.Config{
 		Role: config.Server, DataDir: dir, NodeName: "n", NodeIP: "192.0.2.1", AdvertiseAddress: "192.0.2.1", KubeconfigPath: filepath.Join(dir, "k3s.yaml"), KubeconfigMode: 0o600,
 		ClusterCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", ClusterDNS: "10.43.0.10", ClusterDomain: "cluster.local", LocalStoragePath: dir + "/storage", Token: "x",
-		Disable: []string{"metrics-server"}, APIServerArgs: []string{"v=2"},
+		Disable: []string{"metrics-server"}, DisableNetworkPolicy: true, APIServerArgs: []string{"v=2"},
 	}}
 	if _, err := s.Prepare(); err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func TestPrepareMakesTheFilesOfK3s(t *testing.T) {
 		"server/tls/request-header-ca.crt": 0o644, "server/tls/service.key": 0o600, "server/tls/client-admin.key": 0o600,
 		"server/tls/serving-kube-apiserver.crt": 0o644, "server/tls/serving-kube-apiserver.key": 0o600,
 		"server/cred/admin.kubeconfig": 0o600, "server/cred/controller.kubeconfig": 0o600, "server/cred/scheduler.kubeconfig": 0o600,
-		"server/manifests/coredns.yaml": 0o600, "server/manifests/local-storage.yaml": 0o600, "server/manifests/runtimes.yaml": 0o600,
+		"server/manifests/coredns.yaml": 0o600, "server/manifests/local-storage.yaml": 0o600, "server/manifests/rolebindings.yaml": 0o600, "server/manifests/runtimes.yaml": 0o600,
 	} {
 		info, err := os.Stat(filepath.Join(dir, file))
 		if err != nil || info.Mode() != mode {
@@ -112,6 +114,19 @@ func TestPrepareMakesTheFilesOfK3s(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(dir, "k3s.yaml"))
 	if err != nil || !strings.Contains(string(text), "server: https://127.0.0.1:6443\n") {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestNodesLearnWhetherPoliciesAreEnforced(t *testing.T) {
+	dir := t.TempDir()
+	s := prepare(t, dir)
+	b, err := os.ReadFile(s.supervisorSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings components.SupervisorSettings
+	if err := json.Unmarshal(b, &settings); err != nil || !settings.Cluster.DisableNetworkPolicy {
+		t.Errorf("%s, %v", b, err)
 	}
 }
 

@@ -90,6 +90,8 @@ func (s *Server) writeSupervisorSettings() error {
 			ServiceCIDR:   s.Config.ServiceCIDR,
 			ClusterDNS:    s.Config.ClusterDNS,
 			ClusterDomain: s.Config.ClusterDomain,
+
+			DisableNetworkPolicy: s.Config.DisableNetworkPolicy,
 		},
 	}, "", "  ")
 	if err != nil {

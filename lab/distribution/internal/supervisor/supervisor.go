@@ -39,6 +39,8 @@ type ClusterConfig struct {
 	ServiceCIDR   string `json:"serviceCIDR"`
 	ClusterDNS    string `json:"clusterDNS"`
 	ClusterDomain string `json:"clusterDomain"`
+
+	DisableNetworkPolicy bool `json:"disableNetworkPolicy"`
 }
 
 // Passwords checks node passwords.
@@ -71,6 +73,7 @@ func (s *Supervisor) Wrap(api http.Handler) http.Handler {
 	mux.HandleFunc("POST /v1-k3s/client-kubelet.crt", s.authenticated(s.kubeletClient))
 	mux.HandleFunc("POST /v1-k3s/serving-kubelet.crt", s.authenticated(s.kubeletServing))
 	mux.HandleFunc("POST /v1-k3s/client-kube-proxy.crt", s.authenticated(s.kubeProxyClient))
+	mux.HandleFunc("POST /v1-k3s/client-k3s-controller.crt", s.authenticated(s.controllerClient))
 	mux.HandleFunc("/v1-k3s/", http.NotFound)
 	mux.Handle("/", api)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -178,6 +181,10 @@ func (s *Supervisor) kubeletServing(w http.ResponseWriter, r *http.Request) {
 
 func (s *Supervisor) kubeProxyClient(w http.ResponseWriter, r *http.Request) {
 	s.sign(w, r, "client-ca", pki.Request{CommonName: "system:kube-proxy", Usage: pki.ClientUsage})
+}
+
+func (s *Supervisor) controllerClient(w http.ResponseWriter, r *http.Request) {
+	s.sign(w, r, "client-ca", pki.Request{CommonName: "system:k3s-controller", Usage: pki.ClientUsage})
 }
 
 // node checks that the caller may speak for the node it names.

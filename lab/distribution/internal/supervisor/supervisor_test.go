@@ -93,6 +93,8 @@ func TestRoutes(t *testing.T) {
 		{name: "certificate", method: "POST", path: "/v1-k3s/client-kubelet.crt", user: "node", password: "agent-secret", headers: node, code: 200, body: "BEGIN CERTIFICATE"},
 		{name: "serving certificate", method: "POST", path: "/v1-k3s/serving-kubelet.crt", user: "node", password: "agent-secret", headers: node, code: 200},
 		{name: "proxy certificate", method: "POST", path: "/v1-k3s/client-kube-proxy.crt", user: "node", password: "agent-secret", headers: node, code: 200},
+		{name: "controller certificate", method: "POST", path: "/v1-k3s/client-k3s-controller.crt", user: "node", password: "agent-secret", headers: node, code: 200, body: "BEGIN CERTIFICATE"},
+		{name: "controller certificate without token", method: "POST", path: "/v1-k3s/client-k3s-controller.crt", headers: node, code: 401},
 		{name: "somebody else's node", method: "POST", path: "/v1-k3s/client-kubelet.crt", user: "node", password: "agent-secret", headers: with(map[string]string{HeaderNodePassword: "p2"}), code: 403, body: "Node password rejected"},
 		{name: "no node name", method: "POST", path: "/v1-k3s/client-kubelet.crt", user: "node", password: "agent-secret", headers: with(map[string]string{HeaderNodeName: ""}), code: 400},
 		{name: "a name that is none", method: "POST", path: "/v1-k3s/client-kubelet.crt", user: "node", password: "agent-secret", headers: with(map[string]string{HeaderNodeName: "a/../b"}), code: 400},
