@@ -1,7 +1,8 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build what serves models in the lab, and the lock file that describes it: Ollama, the stand-in for vLLM, and the tiny model as a bundle.
+"""Build what serves models in the lab, and the lock file that describes it: Ollama, the stand-in for vLLM, HAProxy in front of them, and
+the tiny model as a bundle.
 
 The line printed is the lock file's path; `--print` only tells where it is or will be.
 """
@@ -22,13 +23,14 @@ if str(CHECKOUT) not in sys.path:
 
 from lab import container_image
 from lab.distribution.build import artifacts_lock, toolchain
+from lab.gateway import image as haproxy
 from lab.models import python_base, tiny_model
 from lab.models.ollama import image as ollama
 from lab.models.vllm_standin import image as vllm
 
 
 def lock_path() -> Path:
-    keys = hashlib.sha256("".join(f"{part.key()}\n" for part in (ollama, vllm)).encode()).hexdigest()[:16]
+    keys = hashlib.sha256("".join(f"{part.key()}\n" for part in (ollama, vllm, haproxy)).encode()).hexdigest()[:16]
     return toolchain.cache_directory() / "images" / f"serving-{keys}.lock.yml"
 
 
@@ -38,6 +40,7 @@ def build() -> Path:
     files = [
         ("ollama", ollama.name().rpartition(":")[2], "images", ollama_archive),
         ("vllm", vllm.NAME.rpartition(":")[2], "images", vllm.build()),
+        ("haproxy", haproxy.name().rpartition(":")[2], "images", haproxy.build()),
         (tiny_model.NAME, "1", "bundle", store),
     ]
     entries = [artifacts_lock.describe(path, name=name, version=version, arch=arch, kind=kind, final=path) for name, version, kind, path in files]

@@ -1,35 +1,28 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build a container image with Debian's HAProxy, for use where HAProxy's own image cannot be pulled.
-
-Run from the repository's root: `python3 -m lab.gateway.build`. The result is cached by the content of everything it is made of, the package's version
-included; the last line printed names it. `--print` only tells where it is or will be.
-"""
+"""Build a container image with Debian's HAProxy, for use where HAProxy's own image cannot be pulled."""
 
 from __future__ import annotations
 
-import argparse
-import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lab import container_image
-from lab.models.build import BuildError, cache_root, package_sources, run, suite_of_this_host
+from lab.distribution.build import toolchain
+from lab.models import python_base
+from lab.models.python_base import BuildError, package_sources, run, suite_of_this_host
 
 REPOSITORY: Final = "localhost/homelab-lab/haproxy"
 HERE: Final = Path(__file__).resolve().parent
-INPUTS: Final = (HERE / "build.py", HERE.parent / "container_image.py")
+ARCHIVE: Final = "haproxy.tar"
+INPUTS: Final = (HERE / "image.py", Path(str(container_image.__file__)).resolve(), Path(str(python_base.__file__)).resolve())
 TOOLS: Final = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "chroot": "coreutils", "apt-cache": "apt"}
 # As in HAProxy's own image
 USER: Final = "99:99"
@@ -75,12 +68,21 @@ def content_key(architecture: str, suite: str, version: str, inputs: Sequence[Pa
     return digest.hexdigest()[:16]
 
 
-def image_names(version: str, key: str) -> list[str]:
-    """HAProxy's version as the tag, and a name that is true of this content only."""
+def tag(version: str) -> str:
+    """HAProxy's version, and that it is not its own image."""
     upstream = re.match(r"(?:\d+:)?(\d[\d.]*)", version)
     if not upstream:
         raise BuildError(f"haproxy's version {version!r} does not begin with a number")
-    return [f"{REPOSITORY}:{upstream[1]}-lab1", f"{REPOSITORY}:{key}"]
+    return f"{upstream[1]}-lab1"
+
+
+def name() -> str:
+    return f"{REPOSITORY}:{tag(package_version())}"
+
+
+def key() -> str:
+    suite, _vendor = suite_of_this_host()
+    return content_key(container_image.machine_architecture(), suite, package_version())
 
 
 def unpack(root: Path, suite: str, vendor: str, version: str) -> None:
@@ -147,58 +149,22 @@ def check(root: Path, version: str) -> None:
     config.unlink()
 
 
-def build(output: Path, names: Sequence[str], suite: str, vendor: str, version: str) -> None:
+def build() -> Path:
+    """The image as a docker-archive."""
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} is missing: apt-get install {package}")
-    with tempfile.TemporaryDirectory(prefix="haproxy-", dir=output.parent) as name:
-        work = Path(name)
-        root, done = work / "root", work / "done"
-        print(f"haproxy: unpacking HAProxy {version} from Debian packages ({suite})", flush=True)
-        unpack(root, suite, vendor, version)
-        trim(root)
-        check(root, version)
-        done.mkdir()
-        layer = container_image.write_layer(work / "layer.tar", [*container_image.tree_entries(root), *system_files()])
-        images = [
-            container_image.Image(one, [layer], command=COMMAND, user=USER, working_directory="/var/lib/haproxy", stop_signal=STOP_SIGNAL) for one in names
-        ]
-        archive = done / "haproxy.tar"
-        container_image.write_archive(archive, images)
-        with archive.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        (done / "archive.json").write_text(json.dumps({"size": archive.stat().st_size, "sha256": sha256}) + "\n")
-        done.chmod(0o755)
-        done.rename(output)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--print", action="store_true", help="tell image, archive, size and sha256 as JSON (the last two null before a build)")
-    chosen = parser.parse_args(arguments)
-    started = time.monotonic()
-    try:
-        suite, vendor = suite_of_this_host()
-        version = package_version()
-        key = content_key(container_image.machine_architecture(), suite, version)
-        names = image_names(version, key)
-        output = cache_root() / "images" / f"haproxy-{key}"
-        archive = output / "haproxy.tar"
-        if chosen.print:
-            known = json.loads((output / "archive.json").read_text()) if archive.is_file() else {"size": None, "sha256": None}
-            print(json.dumps({"image": names[0], "archive": str(archive), **known}))
-            return 0
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with Path(f"{output}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not archive.is_file():
-                build(output, names, suite, vendor, version)
-    except (BuildError, container_image.ImageError, subprocess.SubprocessError) as error:
-        print(f"haproxy: {error}", file=sys.stderr)
-        return 1
-    print(f"haproxy: {names[0]} in {archive} ({archive.stat().st_size / 1e6:.0f} MB, {time.monotonic() - started:.1f} s)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    suite, vendor = suite_of_this_host()
+    version = package_version()
+    home = toolchain.cache_directory() / "images" / f"haproxy-{key()}"
+    with python_base.made_once(home) as done:
+        if done:
+            with tempfile.TemporaryDirectory(prefix="haproxy-", dir=home.parent) as scratch:
+                root = Path(scratch, "root")
+                unpack(root, suite, vendor, version)
+                trim(root)
+                check(root, version)
+                layer = container_image.write_layer(Path(scratch, "layer.tar"), [*container_image.tree_entries(root), *system_files()])
+                image = container_image.Image(name(), [layer], command=COMMAND, user=USER, working_directory="/var/lib/haproxy", stop_signal=STOP_SIGNAL)
+                container_image.write_archive(done / ARCHIVE, [image])
+    return home / ARCHIVE
