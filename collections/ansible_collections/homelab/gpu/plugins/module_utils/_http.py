@@ -272,6 +272,7 @@ def _talk(site: Site, request: Request, wrapped: _Socket, receive: Receive, done
     connection = http.client.HTTPConnection(site.host, site.port)
     connection.sock = t.cast("socket.socket", wrapped)
     complete = False
+    response: http.client.HTTPResponse | None = None
     try:
         # A server may answer and hang up before all was sent
         with contextlib.suppress(ConnectionError):
@@ -306,6 +307,9 @@ def _talk(site: Site, request: Request, wrapped: _Socket, receive: Receive, done
             raise Failure("cut", f"{site.name}: {began}{why}") from error
     finally:
         connection.close()
+        if response is not None:
+            # It outlives its connection, and its end is no matter for the garbage collector
+            response.close()
 
 
 def _shown(text: str) -> str:

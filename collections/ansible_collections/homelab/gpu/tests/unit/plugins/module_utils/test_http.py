@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import http.client
 import socket
 import ssl
 import threading
@@ -150,6 +151,21 @@ def test_a_byte_a_second_is_bounded_too(first: bytes, byte: bytes, words: str) -
     assert done.failure is not None
     assert (done.failure.outcome, words in str(done.failure)) == ("timeout", True), str(done.failure)
     assert done.ended - done.started <= 63
+
+
+@pytest.mark.parametrize("turn", [says(whole(b"hello")), says(head(Connection="close", Content_Length=10) + b"hell"), hangs_after(head())])
+def test_nothing_is_left_to_the_garbage_collector(monkeypatch: pytest.MonkeyPatch, turn: Turn) -> None:
+    """Python 3.13 complains on standard error if it has to close an answer after its connection."""
+    made: list[http.client.HTTPResponse] = []
+
+    class Noted(http.client.HTTPResponse):
+        def __init__(self, *arguments: t.Any, **options: t.Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "response_class", Noted)
+    ask_server(turn, timeout=SHORT)
+    assert [response.closed for response in made] == [True]
 
 
 def test_an_answer_that_said_all_need_not_end() -> None:

@@ -254,6 +254,8 @@ BAD: list[tuple[Object, str]] = [
     ({"url": "ftp://llm"}, "url is 'ftp://llm'; write it as"),
     ({"url": "http://"}, "url is 'http://'; write it as"),
     ({"url": ""}, "url is ''; write it as"),
+    ({"url": None}, "url is ''; write it as"),
+    ({"headers": None}, "argument 'headers' is of type NoneType"),
     ({"url": "http://llm:99999"}, "url is 'http://llm:99999': Port out of range 0-65535; write it as"),
     ({"url": "http://llm:0"}, "url is 'http://llm:0'; write it as"),
     ({"url": "http://[::1"}, "url is 'http://[::1': Invalid IPv6 URL; write it as"),
