@@ -63,7 +63,8 @@ def install(host: str, driver: str) -> None:
     libraries = on_host(host, "dirname $(ldconfig -p | awk '$1 == \"libc.so.6\" {print $NF; exit}')").decode().strip()
     for library in (build.LIBRARY, build.CUDA):
         put(host, f"{libraries}/{library.removesuffix('.1')}.{driver}", (made / library).read_bytes(), "0755")
-    put(host, "/usr/bin/nvidia-smi", (made / build.PROGRAM).read_bytes(), "0755")
+    for program in (build.PROGRAM, *build.MPS_PROGRAMS):
+        put(host, f"/usr/bin/{program}", (made / program).read_bytes(), "0755")
     on_host(host, f"ldconfig && ln -sf libcuda.so.1 {libraries}/libcuda.so")
     files = {f"/usr/local/sbin/{name}": HOST_FILES / name for name in SCRIPTS}
     for path, source in files.items():
@@ -88,7 +89,8 @@ def uninstall(host: str) -> None:
         f"systemctl --quiet disable --now {' '.join(reversed(UNITS))} || true; "
         "if [ -x /usr/local/sbin/mock-gpu-overlay ]; then mock-gpu-overlay undo; fi; "
         "if [ -x /usr/local/sbin/mock-gpu ]; then mock-gpu stop; fi; "
-        f"rm -rf {ON_HOST} {SAVED.rpartition('/')[0]} /usr/bin/nvidia-smi {' '.join(f'/usr/local/sbin/{name}' for name in SCRIPTS)} "
+        f"rm -rf {ON_HOST} {SAVED.rpartition('/')[0]} "
+        f"{' '.join(f'/usr/bin/{name}' for name in (build.PROGRAM, *build.MPS_PROGRAMS))} {' '.join(f'/usr/local/sbin/{name}' for name in SCRIPTS)} "
         f"{' '.join(f'/etc/systemd/system/{name}' for name in UNITS)}; "
         "folder=$(dirname $(ldconfig -p | awk '$1 == \"libc.so.6\" {print $NF; exit}')); "
         'rm -f "$folder"/libnvidia-ml.so* "$folder"/libcuda.so*; ldconfig; systemctl daemon-reload',

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, homelab.gpu contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the mock libraries and the stand-in for nvidia-smi; cached by the content of their sources, outside the checkout."""
+"""Build the mock libraries and the stand-ins for the driver's programs; cached by the content of their sources, outside the checkout."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SOURCES: Final = Path(__file__).resolve().parent / "nvml"
 LIBRARY: Final = "libnvidia-ml.so.1"
 CUDA: Final = "libcuda.so.1"
 PROGRAM: Final = "nvidia-smi"
+MPS_PROGRAMS: Final = {"nvidia-cuda-mps-control": "mps_control.c", "nvidia-cuda-mps-server": "mps_server.c"}
 FUSE_BINDING: Final = "mfusepy==3.1.1"
 
 
@@ -49,6 +50,7 @@ def build() -> Path:
             [*common, "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}", "-o", str(folder / LIBRARY), str(SOURCES / "nvml_mock.c"), "-lpthread"],
             [*common, "-fPIC", "-shared", f"-Wl,-soname,{CUDA}", "-o", str(folder / CUDA), str(SOURCES / "cuda_stub.c")],
             [*common, "-o", str(folder / PROGRAM), str(SOURCES / "nvidia_smi.c"), "-ldl"],
+            *([*common, "-o", str(folder / name), str(SOURCES / source)] for name, source in MPS_PROGRAMS.items()),
         ):
             made = subprocess.run(command, capture_output=True, text=True, check=False)
             if made.returncode:

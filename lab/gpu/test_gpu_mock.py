@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +107,77 @@ def test_driver_that_hangs(host: Host) -> None:
     host.is_in(replace(of_products(["tesla-p40"]), hang=True))
     with pytest.raises(subprocess.TimeoutExpired):
         host.nvidia_smi("-L", timeout=0.3)
+
+
+def test_compute_mode_is_taken_of_gpus_that_answer(host: Host) -> None:
+    state = of_products(["rtx-4000-ada", "rtx-3060-12gb"])
+    host.is_in(state)
+    said = "Set compute mode to EXCLUSIVE_PROCESS for GPU 00000000:41:00.0.\nAll done.\n"
+    assert host.nvidia_smi("-i", state.gpus[1].uuid, "-c", "EXCLUSIVE_PROCESS") == (0, said)
+    assert host.nvidia_smi("-c", "0")[1].count("Set compute mode to 0") == 2
+    assert host.nvidia_smi("-c", "SHARED") == (2, "Invalid compute mode: SHARED\n")
+    assert host.nvidia_smi("-i", "GPU-none", "-c", "DEFAULT") == (6, "No devices were found\n")
+    host.is_in(state.changed(1, lost=True))
+    assert host.nvidia_smi("-i", state.gpus[1].uuid, "-c", "DEFAULT") == (15, "Unable to set the compute mode of gpu 1: GPU is lost\n")
+
+
+class Mps:
+    def __init__(self, made: Path, folder: Path) -> None:
+        self._program = made / "nvidia-cuda-mps-control"
+        self.pipe, self.log = folder / "pipe", folder / "log/control.log"
+
+    def run(self, *arguments: str, given: str = "") -> tuple[int, str]:
+        # No more than these two, as NVIDIA's device plugin gives it
+        environment = {"CUDA_MPS_PIPE_DIRECTORY": str(self.pipe), "CUDA_MPS_LOG_DIRECTORY": str(self.log.parent)}
+        done = subprocess.run([str(self._program), *arguments], input=given, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def mps(made: Path, tmp_path: Path) -> Iterator[Mps]:
+    control = Mps(made, tmp_path)
+    yield control
+    control.run(given="quit")
+
+
+def test_mps_daemon_starts_once_and_quits(mps: Mps) -> None:
+    nobody = (1, "Cannot find MPS control daemon process\n")
+    assert mps.run(given="get_default_active_thread_percentage") == nobody
+    assert mps.run("-d") == (0, "")
+    assert mps.run("-d") == (1, "An instance of this daemon is already running\n")
+    assert f"Starting control daemon using socket {mps.pipe}/control" in mps.log.read_text()
+    assert mps.run(given="quit") == (0, "")
+    assert mps.run(given="get_server_list") == nobody
+    assert [*mps.pipe.iterdir()] == []
+    # What one leaves that was killed is no hindrance
+    mps.run("-d")
+    process = os.pidfd_open(int((mps.pipe / "nvidia-cuda-mps-control.pid").read_text()))
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    assert select.select([process], [], [], 20)[0]
+    os.close(process)
+    assert mps.run(given="get_server_list") == nobody
+    assert mps.run("-d") == (0, "")
+
+
+def test_mps_daemon_keeps_limits(mps: Mps) -> None:
+    mps.run("-d")
+    assert mps.run(given="set_default_active_thread_percentage 33\nget_default_active_thread_percentage") == (0, "33.0\n33.0\n")
+    assert mps.run(given="set_default_device_pinned_mem_limit 1 6144M") == (0, "")
+    assert mps.run(given="get_default_device_pinned_mem_limit 1") == (0, "6144M\n")
+    assert mps.run(given="get_default_device_pinned_mem_limit 0") == (0, "\n")
+    for wrong in ("set_default_active_thread_percentage 101", "set_default_device_pinned_mem_limit 1 6144", "no_command"):
+        assert mps.run(given=wrong) == (1, f"This stand-in does not know, or not with this value: {wrong}\n")
+    assert mps.run(given="get_default_active_thread_percentage") == (0, "33.0\n")
+
+
+def test_mps_servers_end_with_their_daemon(mps: Mps) -> None:
+    mps.run("-d")
+    assert mps.run(given="get_server_list") == (0, "")
+    assert mps.run(given="start_server -uid 1000") == (0, "")
+    pid = int(mps.run(given="get_server_list")[1])
+    assert b"nvidia-cuda-mps-server\x001000" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert mps.run(given="quit") == (0, "")
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_what_it_cannot_do(host: Host) -> None:

@@ -33,8 +33,8 @@ HERE: Final = Path(__file__).resolve().parent
 ARCHIVE: Final = "k8s-device-plugin.tar"
 # Without lazy binding the loader would look for all of NVML's functions before the library is there
 DYNAMIC: Final = "-s -w -extldflags=-Wl,-z,lazy"
-# Both speak with NVML, and so need a C library
-PROGRAMS: Final = ("nvidia-device-plugin", "gpu-open")
+# All speak with NVML, and so need a C library
+PROGRAMS: Final = ("nvidia-device-plugin", "mps-control-daemon", "gpu-open")
 # What the driver's libraries need, the mock's included, beside the C library itself
 MORE_LIBRARIES: Final = ("libpthread.so.0", "libdl.so.2", "libm.so.6", "librt.so.1", "libresolv.so.2")
 # As in NVIDIA's image

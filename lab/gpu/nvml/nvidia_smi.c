@@ -18,7 +18,7 @@ static nvmlReturn_t (*init)(void), (*count_devices)(unsigned int *), (*device_at
 static nvmlReturn_t (*name_of)(nvmlDevice_t, char *, unsigned int), (*uuid_of)(nvmlDevice_t, char *, unsigned int);
 static nvmlReturn_t (*pci_of)(nvmlDevice_t, nvmlPciInfo_t *), (*memory_of)(nvmlDevice_t, nvmlMemory_t *);
 static nvmlReturn_t (*capability_of)(nvmlDevice_t, int *, int *), (*persistence_of)(nvmlDevice_t, int *);
-static nvmlReturn_t (*set_persistence)(nvmlDevice_t, int);
+static nvmlReturn_t (*set_persistence)(nvmlDevice_t, int), (*set_compute_mode)(nvmlDevice_t, int);
 static nvmlReturn_t (*driver_version)(char *, unsigned int), (*library_version)(char *, unsigned int);
 static nvmlReturn_t (*bus_id_of)(unsigned int, char *, unsigned int);
 static const char *(*text_of)(nvmlReturn_t);
@@ -37,6 +37,7 @@ static const struct {
     {"nvmlDeviceGetCudaComputeCapability", &capability_of},
     {"nvmlDeviceGetPersistenceMode", &persistence_of},
     {"nvmlDeviceSetPersistenceMode", &set_persistence},
+    {"nvmlDeviceSetComputeMode", &set_compute_mode},
     {"nvmlSystemGetDriverVersion", &driver_version},
     {"nvmlSystemGetNVMLVersion", &library_version},
     {"nvmlErrorString", &text_of},
@@ -211,9 +212,55 @@ static int persist(const char *uuid, bool on)
     return told ? 0 : 6;
 }
 
+/* NVML's number of a mode that is given by number or name, or -1. */
+static int compute_mode(const char *text)
+{
+    static const char *const modes[] = {"DEFAULT", NULL, "PROHIBITED", "EXCLUSIVE_PROCESS"};
+
+    for (int i = 0; i < 4; i++)
+        if (modes[i] && (!strcmp(text, modes[i]) || (text[0] == '0' + i && !text[1])))
+            return i;
+    return -1;
+}
+
+static int compute(const char *uuid, const char *text)
+{
+    unsigned int count = 0;
+    int told = 0, mode = compute_mode(text);
+
+    if (mode < 0) {
+        printf("Invalid compute mode: %s\n", text);
+        return 2;
+    }
+    count_devices(&count);
+    for (unsigned int i = 0; i < count; i++) {
+        nvmlDevice_t device;
+        nvmlPciInfo_t pci;
+        char own[80];
+        nvmlReturn_t result = device_at(i, &device);
+
+        if (result == NVML_SUCCESS)
+            result = uuid_of(device, own, sizeof own);
+        if (result == NVML_SUCCESS && uuid && strcmp(uuid, own))
+            continue;
+        if (result == NVML_SUCCESS)
+            result = pci_of(device, &pci);
+        if (result == NVML_SUCCESS)
+            result = set_compute_mode(device, mode);
+        if (result != NVML_SUCCESS) {
+            printf("Unable to set the compute mode of gpu %u: %s\n", i, text_of(result));
+            return result;
+        }
+        printf("Set compute mode to %s for GPU %s.\n", text, pci.busId);
+        told++;
+    }
+    puts(told ? "All done." : "No devices were found");
+    return told ? 0 : 6;
+}
+
 int main(int argc, char **argv)
 {
-    char *fields = NULL, *uuid = NULL, *persistence = NULL;
+    char *fields = NULL, *uuid = NULL, *persistence = NULL, *mode = NULL;
     bool header = true, units = true, wants_list = false;
     int code;
 
@@ -229,15 +276,17 @@ int main(int argc, char **argv)
             uuid = argv[++i];
         } else if (!strcmp(argv[i], "-pm") && i + 1 < argc) {
             persistence = argv[++i];
+        } else if (!strcmp(argv[i], "-c") && i + 1 < argc) {
+            mode = argv[++i];
         } else {
             printf("Option \"%s\" is not recognized. Please run 'nvidia-smi -h'.\n", argv[i]);
             return 2;
         }
     }
-    if (!fields && !wants_list && !persistence) {
-        puts("This stand-in answers -L, -pm, and --query-gpu=... --format=csv only.");
+    if (!fields && !wants_list && !persistence && !mode) {
+        puts("This stand-in answers -L, -pm, -c, and --query-gpu=... --format=csv only.");
         return 2;
     }
     code = start();
-    return code ? code : persistence ? persist(uuid, *persistence == '1') : fields ? query(fields, header, units) : list();
+    return code ? code : persistence ? persist(uuid, *persistence == '1') : mode ? compute(uuid, mode) : fields ? query(fields, header, units) : list();
 }

@@ -470,6 +470,14 @@ nvmlReturn_t nvmlDeviceSetPersistenceMode(nvmlDevice_t device, int mode)
     return result;
 }
 
+/* Taken and not kept: a container cannot write into the state file, and nothing here computes. */
+nvmlReturn_t nvmlDeviceSetComputeMode(nvmlDevice_t device, int mode)
+{
+    LOOK(device);
+    (void)gpu;
+    return mode < 0 || mode > 3 ? NVML_ERROR_INVALID_ARGUMENT : NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates)
 {
     LOOK(device);

@@ -130,6 +130,40 @@ def test_each_strategy_brings_gpus_into_containers(strategy: str, settings: dict
     assert "4 pods ran at once on its 4 slices" in run.text
 
 
+def in_user(command: str) -> str:
+    """What a command says in the pod that holds a slice."""
+    (pod,) = lab.wait("its pod runs", lambda: lab.users("Running"))
+    return lab.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", command).strip()
+
+
+def mps_daemons() -> list[str]:
+    """The DaemonSets and their pods."""
+    names = lab.kubectl("get", "daemonsets,pods", "--namespace", lab.NAMESPACE, "--output=name").split()
+    return [name for name in names if "/nvidia-mps-control-daemon-" in name]
+
+
+@pytest.mark.usefixtures("_well_again", "_no_users")
+def test_slices_by_mps_and_back() -> None:
+    lab.gpu("swap", "rtx-4000-ada")
+    lab.succeeds(lab.offer(nvidia_device_plugin_replicas=2, nvidia_device_plugin_sharing="mps"))
+    assert lab.allocatable() == 2
+    assert len(mps_daemons()) == 2
+    assert "size=65536k" in lab.on_host("findmnt --noheadings --output OPTIONS --types tmpfs /run/nvidia/mps/shm")
+    lab.start_users(1)
+    # In the words of its own environment the container reaches the daemon, whose limits are those of one of two slices
+    assert in_user("echo $CUDA_MPS_PIPE_DIRECTORY") == "/mps/nvidia.com/gpu/pipe"
+    assert in_user("echo get_default_active_thread_percentage | nvidia-cuda-mps-control") == "50.0"
+    assert in_user("echo get_default_device_pinned_mem_limit 0 | nvidia-cuda-mps-control") == f"{20475 // 2}M"
+    before = {pod["metadata"]["uid"] for pod in lab.users()}
+    # As many slices as before, but nobody can take one from a daemon that goes
+    lab.succeeds(lab.offer(nvidia_device_plugin_replicas=2))
+    assert lab.allocatable() == 2
+    assert of_plugin(lab.config())["sharing"]["timeSlicing"]["resources"][0]["replicas"] == 2
+    assert mps_daemons() == []
+    assert in_user("echo ${CUDA_MPS_PIPE_DIRECTORY-none}") == "none"
+    assert not before & {pod["metadata"]["uid"] for pod in lab.users()}
+
+
 def profile(name: str) -> dict:
     """The GPU half of a profile that ships."""
     return yaml.safe_load((lab.PROJECT / f"inventories/{name}/group_vars/gpu_node.yml").read_text(encoding="utf-8"))

@@ -29,6 +29,10 @@ type Device struct {
 	Numa     *int64
 	Replicas int
 	Healthy  bool
+
+	// Memory is in bytes, 0 if the GPU does not tell it.
+	Memory     uint64
+	Capability [2]int
 }
 
 // UUID is that of the GPU.

@@ -154,14 +154,18 @@ func describe(index int, gpu device.Device) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("error getting device NUMA node: %w", err)
 	}
-	if _, ret := gpu.GetMemoryInfo(); ret != nvml.SUCCESS {
+	memory, ret := gpu.GetMemoryInfo()
+	if ret != nvml.SUCCESS {
 		klog.Warningf("Ignoring error getting device memory: %v", ret)
 	}
-	if _, _, ret := gpu.GetCudaComputeCapability(); ret != nvml.SUCCESS {
+	major, minorCapability, ret := gpu.GetCudaComputeCapability()
+	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("error getting device compute capability: %w", ret)
 	}
 	paths := []string{fmt.Sprintf("/dev/nvidia%d", minor)}
-	return &Device{ID: uuid, Index: strconv.Itoa(index), Paths: paths, Numa: numa, Healthy: true}, nil
+	return &Device{
+		ID: uuid, Index: strconv.Itoa(index), Paths: paths, Numa: numa, Healthy: true, Memory: memory.Total, Capability: [2]int{major, minorCapability},
+	}, nil
 }
 
 func numaNode(gpu device.Device) (*int64, error) {

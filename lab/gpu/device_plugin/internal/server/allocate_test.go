@@ -22,7 +22,7 @@ import (
 
 const (
 	sliced = "sharing: {timeSlicing: {failRequestsGreaterThanOne: %v, resources: [{name: gpu, replicas: 2}]}}"
-	mps    = "sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}"
+	byMPS  = "sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}"
 )
 
 // made is a server with two GPUs, configured by a file's content and environment variables.
@@ -132,7 +132,7 @@ func TestAllocatePassesDeviceNodes(t *testing.T) {
 }
 
 func TestAllocateForMPS(t *testing.T) {
-	answer, err := allocate(made(t, mps, nil), "GPU-a::1")
+	answer, err := allocate(made(t, byMPS, nil), "GPU-a::1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestAllocateRefuses(t *testing.T) {
 		{fmt.Sprintf(sliced, true), `invalid allocation request for "nvidia.com/gpu": invalid request: maximum request size for shared resources is 1; found 2`, []string{"GPU-a::0", "GPU-b::0"}},
 		{fmt.Sprintf(sliced, true), "", []string{"GPU-a::0"}},
 		{fmt.Sprintf(sliced, false), "", []string{"GPU-a::0", "GPU-a::1"}},
-		{mps, "maximum request size for shared resources is 1; found 2", []string{"GPU-a::0", "GPU-a::1"}},
+		{byMPS, "maximum request size for shared resources is 1; found 2", []string{"GPU-a::0", "GPU-a::1"}},
 	} {
 		if _, err := allocate(made(t, test.content, nil), test.ids...); (err == nil) != (test.words == "") || err != nil && !strings.Contains(err.Error(), test.words) {
 			t.Errorf("%q, %v: %v", test.content, test.ids, err)
@@ -162,7 +162,7 @@ func TestAllocateRefuses(t *testing.T) {
 func TestStartWaitsForMPS(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("PATH", folder+":"+os.Getenv("PATH"))
-	waiting := made(t, mps, nil)
+	waiting := made(t, byMPS, nil)
 	control := func(script string) {
 		if err := os.WriteFile(filepath.Join(folder, "nvidia-cuda-mps-control"), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ author: homelab.gpu contributors (@homelab-gpu)
 description:
   - Each config of NVIDIA's device plugin has a DaemonSet of its own, and the label C(homelab.gpu/device-plugin-config) of a node chooses one.
   - Tells for each node which one it has to get, how much it has to offer then, and whether pods that use a GPU have to leave before, because the
-    devices that they hold would no longer be there.
+    devices that they hold would no longer be there, or because their MPS daemon goes or a new one needs the GPUs for itself.
 options:
   _input:
     description: For each node of this run, by name, what P(homelab.gpu.gpu_slicing#filter) told.
@@ -44,8 +44,8 @@ _value:
   description:
     - C(nodes), for each its C(name), C(before) and C(key), the values of the label, null for none, C(allocatable) by resource,
       C(drain), why pods have to leave before, or an empty string, and C(pods), which ones; C(close) and C(open), what M(homelab.gpu.kube_node) has to be
-      given before and after that, null for nothing; C(configs), each once, with C(key) and C(config); and C(stale), names of DaemonSets that no node will
-      choose.
+      given before and after that, null for nothing; C(configs), each once, with C(key), C(config) and C(mps), whether it needs an MPS daemon; and C(stale),
+      names of DaemonSets, of MPS daemons too, that no node will choose.
   type: dict
 """
 

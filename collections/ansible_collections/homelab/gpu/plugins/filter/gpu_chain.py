@@ -10,8 +10,8 @@ short_description: Why a node does not offer the slices that it should
 version_added: 0.1.0
 author: homelab.gpu contributors (@homelab-gpu)
 description:
-  - From the GPU in its slot to what its node offers there is a chain of links, driver, container runtime, label, DaemonSet, plugin, kubelet. Names the first
-    one that is broken. Where nothing shall be offered, because there was no GPU, only what the node offers is judged.
+  - From the GPU in its slot to what its node offers there is a chain of links, driver, container runtime, label, DaemonSet, MPS daemon, plugin, kubelet. Names
+    the first one that is broken. Where nothing shall be offered, because there was no GPU, only what the node offers is judged.
 options:
   _input:
     description: What P(homelab.gpu.gpu_slicing#filter) told of the node.
@@ -35,12 +35,17 @@ options:
     elements: dict
     default: []
   pods:
-    description: Pod objects of the plugin's namespace on this node.
+    description: Pod objects of the plugin on this node.
+    type: list
+    elements: dict
+    default: []
+  mps_pods:
+    description: Pod objects of MPS daemons on this node.
     type: list
     elements: dict
     default: []
   logs:
-    description: Their logs, by the pod's name.
+    description: The logs of both, by the pod's name.
     type: dict
     default: {}
   runtime_class:
@@ -60,8 +65,9 @@ verdict: "{{ gpu.gpus | homelab.gpu.gpu_slicing | homelab.gpu.gpu_chain(gpu=gpu,
 RETURN = r"""
 _value:
   description:
-    - C(link), the broken one, V(gpu), V(driver), V(runtime), V(runtime_class), V(node), V(label), V(daemon_set), V(pod), V(idle), V(unhealthy),
-      V(allocatable), or an empty string; C(text), what is wrong with it; and C(restart), whether a new pod of the plugin could mend it.
+    - C(link), the broken one, V(gpu), V(driver), V(runtime), V(runtime_class), V(node), V(label), V(daemon_set), V(mps), V(pod), V(idle),
+      V(unhealthy), V(allocatable), or an empty string; C(text), what is wrong with it; and C(restart), whether a new pod of the plugin, and of the MPS
+      daemon if that is the link, could mend it.
   type: dict
 """
 

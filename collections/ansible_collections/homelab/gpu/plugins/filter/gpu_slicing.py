@@ -13,7 +13,7 @@ description:
   - Takes the GPUs that M(homelab.gpu.gpu_info) found on one node and gives the one config that NVIDIA's device plugin gets there.
   - The device plugin shares all GPUs of a node alike. A GPU that is not in the table of known ones is not shared, and neither is any other of its node.
   - A GPU that does not answer is refused, for which one it is cannot be told.
-  - Sharing isolates neither memory nor faults.
+  - Sharing by turns isolates neither memory nor faults; MPS limits memory, and isolates no faults.
 options:
   _input:
     description: RV(homelab.gpu.gpu_info#module:gpus) of one node.
@@ -24,7 +24,9 @@ options:
     description: Slices of each GPU; within the range of its SKU. By default that of the SKU.
     type: int
   sharing:
-    description: How slices share a GPU. V(mps) is experimental in the device plugin.
+    description:
+      - How slices share a GPU. V(mps) is experimental in the device plugin. It limits each slice to its part of memory and threads.
+      - V(mps) is refused for a Tegra, below compute capability 7.0, with one replica, and with more than 48 replicas (16 below compute capability 7.5).
     type: str
     choices: [time-slicing, mps, none]
     default: time-slicing
@@ -73,7 +75,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(sku), the SKU, C(mixed) or C(unknown); C(replicas), 1 if nothing is shared; C(sharing); C(resource), the name of the extended resource;
+    - C(sku), the SKU, C(mixed) or C(unknown); C(replicas), 1 if nothing is shared; C(sharing), V(none) then; C(resource), the name of the extended resource;
       C(allocatable), how much of it the node should have; C(config), for the device plugin; C(key), a name for it that tells its content;
       C(messages), what a person should know.
     - With O(tell_problems=true), either all of these and an empty C(problem), or C(problem) alone.

@@ -24,6 +24,10 @@ MIXED = ("refuse", "smallest")
 _STRATEGIES = ("envvar", "volume-mounts", "cdi-cri", "cdi-annotations")
 _SHARING_KEYS = {"time-slicing": "timeSlicing", "mps": "mps"}
 _RESOURCE = "nvidia.com/gpu"
+# Before Volta, MPS gives all clients one address space and limits neither their memory nor their threads
+_MPS_LEAST = (7, 0)
+# As the plugin's MPS daemon counts the clients of one GPU, from this compute capability on
+_MPS_CLIENTS: tuple[tuple[tuple[int, int], int], ...] = (((7, 5), 48), ((0, 0), 16))
 
 
 def slicing(
@@ -60,6 +64,8 @@ def slicing(
     tegra = bool(found) and all(sku.tegra for sku in found)
     if any(sku.tegra for sku in found) and not tegra:
         raise InputError("a Tegra and other GPUs are in one node, which the device plugin cannot serve together; correct the skus of the inventory")
+    if sharing == "mps" and found and not unknown:
+        _check_mps(found, count)
     config = _config(
         count,
         sharing=sharing,
@@ -125,6 +131,25 @@ def _replicas(found: t.Sequence[Sku], unknown: t.Sequence[t.Mapping[str, t.Any]]
         return wanted, ""
     count = min(max(min(sku.default_replicas for sku in skus), least), most)
     return count, f"{count} replicas for all GPUs of the node, which has several SKUs: {names}" if len(skus) > 1 else ""
+
+
+def _check_mps(found: t.Sequence[Sku], replicas: int) -> None:
+    """Raises InputError if MPS cannot share these GPUs into so many slices, or would not keep what it promises."""
+    for sku in dict.fromkeys(found):
+        major, _dot, minor = sku.compute_capability.partition(".")
+        capability = (int(major), int(minor))
+        if sku.tegra:
+            raise InputError(f"sharing is mps, but {sku.name} is a Tegra, which the device plugin's MPS daemon does not find; set sharing=time-slicing")
+        if capability < _MPS_LEAST:
+            raise InputError(
+                f"sharing is mps, but {sku.name} has compute capability {sku.compute_capability}, and before 7.0 MPS keeps its clients apart neither in memory "
+                "nor in threads; set sharing=time-slicing"
+            )
+        most = next(clients for least, clients in _MPS_CLIENTS if capability >= least)
+        if replicas > most:
+            raise InputError(f"replicas is {replicas}, but MPS serves no more than {most} clients of one {sku.name}; choose fewer, or set sharing=time-slicing")
+    if replicas == 1:
+        raise InputError(f"sharing is mps, but replicas is 1 for {found[0].name}, so nothing would be shared; set replicas to 2 or more, or sharing=none")
 
 
 def _config(

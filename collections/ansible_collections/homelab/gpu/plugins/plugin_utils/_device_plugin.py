@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
 
-__all__ = ["CLOSED_BY", "LABEL", "NAME_PREFIX", "RESOURCES", "plan"]
+__all__ = ["CLOSED_BY", "LABEL", "MPS_PREFIX", "NAME_PREFIX", "RESOURCES", "plan"]
 
 Object = t.Mapping[str, t.Any]
 
@@ -23,6 +23,7 @@ LABEL = "homelab.gpu/device-plugin-config"
 CLOSED_BY = "homelab.gpu/closed-by"
 _CLOSER = "nvidia_device_plugin"
 NAME_PREFIX = "nvidia-device-plugin-"
+MPS_PREFIX = "nvidia-mps-control-daemon-"
 _KEY = re.compile(r".+-x(?P<replicas>\d+)-[0-9a-f]{8}")
 RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
 
@@ -34,6 +35,7 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
     C(pods) those that use a GPU, as C({namespace, name, node}).
     """
     found = {node["metadata"]["name"]: node for node in nodes}
+    names = {daemon_set["metadata"]["name"] for daemon_set in daemon_sets}
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise InputError(f"{missing[0]} is no node of this cluster, which has {', '.join(sorted(found)) or 'none'}")
@@ -42,7 +44,7 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
         labels = found[name]["metadata"].get("labels") or {}
         before = labels.get(LABEL)
         key = slices["key"] if slices["allocatable"] else None
-        reason = _why_drained(found[name], before, slices) if before != key else ""
+        reason = _why_drained(found[name], before, slices, has_mps=f"{MPS_PREFIX}{before}" in names) if before != key else ""
         users = sorted(f"{pod['namespace']}/{pod['name']}" for pod in pods if pod["node"] == name)
         closed = bool((found[name].get("spec") or {}).get("unschedulable"))
         ours = (found[name]["metadata"].get("annotations") or {}).get(CLOSED_BY) == _CLOSER
@@ -61,15 +63,12 @@ def plan(wanted: t.Mapping[str, Object], nodes: t.Sequence[Object], daemon_sets:
             }
         )
     after = {name: (node["metadata"].get("labels") or {}).get(LABEL) for name, node in found.items()} | {step["name"]: step["key"] for step in steps}
-    names = [daemon_set["metadata"]["name"] for daemon_set in daemon_sets]
-    in_use = {f"{NAME_PREFIX}{key}" for key in after.values() if key}
+    in_use = {f"{prefix}{key}" for key in after.values() if key for prefix in (NAME_PREFIX, MPS_PREFIX)}
+    configs = {one["key"]: {"key": one["key"], "config": one["config"], "mps": one["sharing"] == "mps"} for one in wanted.values() if one["allocatable"]}
     return {
         "nodes": steps,
-        "configs": [
-            {"key": key, "config": config} for key, config in sorted({one["key"]: one["config"] for one in wanted.values() if one["allocatable"]}.items())
-        ],
-        # Others have names with this beginning, too, such as nvidia-device-plugin-mps-control-daemon
-        "stale": sorted(name for name in names if name.startswith(NAME_PREFIX) and _KEY.fullmatch(name.removeprefix(NAME_PREFIX)) and name not in in_use),
+        "configs": [config for _key, config in sorted(configs.items())],
+        "stale": sorted(name for name in names - in_use if _is_ours(name)),
     }
 
 
@@ -78,13 +77,23 @@ def _schedulability(name: str, *, closed: bool) -> Object:
     return {"name": name, "unschedulable": closed, "annotations": {CLOSED_BY: _CLOSER if closed else None}}
 
 
-def _why_drained(node: Object, before: str | None, slices: Object) -> str:
+def _is_ours(name: str) -> bool:
+    """Others have names with these beginnings, too, such as nvidia-device-plugin-mps-control-daemon."""
+    return any(name.startswith(prefix) and _KEY.fullmatch(name.removeprefix(prefix)) for prefix in (NAME_PREFIX, MPS_PREFIX))
+
+
+def _why_drained(node: Object, before: str | None, slices: Object, *, has_mps: bool) -> str:
     """Why pods must let go of their slices first, or nothing: then all devices that they hold are there afterwards, too."""
     if not slices["allocatable"]:
         return ""
     old = _old_replicas(node, before, gpus=slices["allocatable"] // slices["replicas"])
     if old is None:
         return ""
+    # A GPU belongs to one MPS daemon or to its users, and users of a daemon do not outlive it
+    if slices["sharing"] == "mps":
+        return "another MPS daemon takes over the GPUs" if has_mps else "MPS takes over the GPUs"
+    if has_mps:
+        return "the MPS daemon of the GPUs goes"
     capacity = (node.get("status") or {}).get("capacity") or {}
     renamed = [name for name in RESOURCES if name != slices["resource"] and quantity(str(capacity.get(name, "0"))) > 0]
     if renamed:

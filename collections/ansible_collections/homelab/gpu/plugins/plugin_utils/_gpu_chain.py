@@ -12,13 +12,18 @@ import dataclasses
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import quantity
-from ansible_collections.homelab.gpu.plugins.plugin_utils._device_plugin import LABEL, NAME_PREFIX, RESOURCES
+from ansible_collections.homelab.gpu.plugins.plugin_utils._device_plugin import LABEL, MPS_PREFIX, NAME_PREFIX, RESOURCES
 
 __all__ = ["Evidence", "Verdict", "judge"]
 
 Object = t.Mapping[str, t.Any]
 
 _IDLE = "No devices found. Waiting indefinitely"
+_MPS_IDLE = "No devices are configured for MPS sharing"
+_MPS_FAILED = "Failed to start MPS daemon"
+_MPS_UNREACHED = "error waiting for MPS daemon"
+# What the plugin and the MPS daemon say at the beginning of each try; they run on after one that failed
+_PLUGIN_TRY, _MPS_TRY = "Starting Plugins.", "Starting Daemons."
 _LAST_LINES = 3
 # Pods of any DaemonSet tolerate them
 _ALWAYS_TOLERATED = tuple(
@@ -38,6 +43,8 @@ class Evidence:
     daemon_sets: t.Sequence[Object] = ()
     pods: t.Sequence[Object] = ()
     """Of the plugin's namespace, on this node."""
+    mps_pods: t.Sequence[Object] = ()
+    """Likewise, of MPS daemons."""
     logs: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By pod."""
     runtime_class: str = "nvidia"
@@ -47,22 +54,29 @@ class Evidence:
     @property
     def plugin_pods(self) -> list[Object]:
         """Those of the wanted config: the namespace may have others."""
-        return [pod for pod in self.pods if (pod["metadata"].get("labels") or {}).get(LABEL) == self.slices["key"]]
+        return self._of_config(self.pods)
+
+    @property
+    def daemon_pods(self) -> list[Object]:
+        return self._of_config(self.mps_pods)
+
+    def _of_config(self, pods: t.Sequence[Object]) -> list[Object]:
+        return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL) == self.slices["key"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     link: str
-    """gpu, driver, runtime, runtime_class, node, label, daemon_set, pod, idle, unhealthy, allocatable, or an empty string."""
+    """gpu, driver, runtime, runtime_class, node, label, daemon_set, mps, pod, idle, unhealthy, allocatable, or an empty string."""
     text: str
     restart: bool = False
-    """Whether a new pod of the plugin could mend it."""
+    """Whether a new pod of the plugin, and of the MPS daemon if that is the link, could mend it."""
 
 
 def judge(found: Evidence) -> Verdict:
     """The first link that is broken; the later ones depend on it."""
     # Where no GPU shall be offered, none of the others is needed
-    for look in (_gpu, _driver, _runtime, _node, _label, _daemon_set, _pod, _offer) if found.slices["allocatable"] else (_offer,):
+    for look in (_gpu, _driver, _runtime, _node, _label, _daemon_set, _mps, _pod, _offer) if found.slices["allocatable"] else (_offer,):
         verdict = look(found)
         if verdict:
             return verdict
@@ -120,18 +134,22 @@ def _label(found: Evidence) -> Verdict | None:
 
 
 def _daemon_set(found: Evidence) -> Verdict | None:
-    name = f"{NAME_PREFIX}{found.slices['key']}"
+    return _scheduled(found, "daemon_set", NAME_PREFIX, found.plugin_pods)
+
+
+def _scheduled(found: Evidence, link: str, prefix: str, pods: t.Sequence[Object]) -> Verdict | None:
+    name = f"{prefix}{found.slices['key']}"
     daemon_set = next((one for one in found.daemon_sets if one["metadata"]["name"] == name), None)
     if daemon_set is None:
-        return Verdict("daemon_set", f"its label {LABEL} chooses the DaemonSet {name}, which does not exist")
-    if not found.plugin_pods:
+        return Verdict(link, f"its label {LABEL} chooses the DaemonSet {name}, which does not exist")
+    if not pods:
         taints = [
             f"{taint['key']}{'=' if taint.get('value') else ''}{taint.get('value') or ''}:{taint['effect']}"
             for taint in (found.node.get("spec") or {}).get("taints") or []
             if _keeps_away(taint, daemon_set)
         ]
         because = f"; the node has the taints {', '.join(taints)}: put them into nvidia_device_plugin_tolerations" if taints else ""
-        return Verdict("daemon_set", f"the DaemonSet {name} has no pod on the node{because}")
+        return Verdict(link, f"the DaemonSet {name} has no pod on the node{because}")
     return None
 
 
@@ -147,11 +165,58 @@ def _keeps_away(taint: Object, daemon_set: Object) -> bool:
     )
 
 
+def _mps(found: Evidence) -> Verdict | None:
+    """The plugin's pod starts only after the MPS daemon is ready, and then asks it for an answer."""
+    if found.slices["sharing"] != "mps":
+        return None
+    verdict = _scheduled(found, "mps", MPS_PREFIX, found.daemon_pods) or _runs(found, "mps", "the MPS daemon's pod", found.daemon_pods)
+    if verdict:
+        return verdict
+    name, log = _newest(found, found.daemon_pods)
+    if _MPS_IDLE in log:
+        return Verdict("mps", f"the MPS daemon's pod {name} runs, but found no GPU when it started and will not look again", restart=True)
+    failed = _said(log, _MPS_TRY, _MPS_FAILED)
+    if failed:
+        return Verdict("mps", f"the MPS daemon's pod {name} runs, but MPS does not start on the GPUs: {failed}", restart=True)
+    plugin, log = _newest(found, found.plugin_pods)
+    unreached = _said(log, _PLUGIN_TRY, _MPS_UNREACHED)
+    if unreached:
+        return Verdict("mps", f"the MPS daemon of pod {name} does not answer the plugin's pod {plugin}: {unreached}", restart=True)
+    return None
+
+
+def _said(log: str, beginning: str, what: str) -> str:
+    """From there on, the line that says so since the last beginning."""
+    line = next((line for line in log.rpartition(beginning)[2].splitlines() if what in line), "")
+    return line[line.find(what) :].strip()
+
+
+def _newest(found: Evidence, pods: t.Sequence[Object]) -> tuple[str, str]:
+    """Name and log."""
+    name = max(pods, key=_created)["metadata"]["name"]
+    return name, found.logs.get(name) or ""
+
+
+def _created(pod: Object) -> str:
+    return pod["metadata"].get("creationTimestamp") or ""
+
+
 def _pod(found: Evidence) -> Verdict | None:
-    pod = max(found.plugin_pods, key=lambda one: one["metadata"].get("creationTimestamp") or "")
-    name, status = pod["metadata"]["name"], pod.get("status") or {}
-    log = found.logs.get(name) or ""
-    for container in status.get("containerStatuses") or []:
+    verdict = _runs(found, "pod", "the plugin's pod", found.plugin_pods)
+    if verdict:
+        return verdict
+    name, log = _newest(found, found.plugin_pods)
+    if _IDLE in log:
+        return Verdict("idle", f"the plugin's pod {name} runs, but found no GPU when it started and will not look again", restart=True)
+    return None
+
+
+def _runs(found: Evidence, link: str, what: str, pods: t.Sequence[Object]) -> Verdict | None:
+    pod = max(pods, key=_created)
+    name, log = _newest(found, pods)
+    status = pod.get("status") or {}
+    before = [one for one in status.get("initContainerStatuses") or [] if ((one.get("state") or {}).get("terminated") or {}).get("exitCode") != 0]
+    for container in [*before, *(status.get("containerStatuses") or [])]:
         state = container.get("state") or {}
         stopped = state.get("waiting") or state.get("terminated")
         if stopped:
@@ -159,16 +224,14 @@ def _pod(found: Evidence) -> Verdict | None:
             reason = stopped.get("reason") or "no reason is given"
             told = stopped.get("message") or ended.get("message") or ended.get("reason") or "no message"
             crashes = reason == "CrashLoopBackOff" or bool(state.get("terminated"))
-            return Verdict("pod", f"the plugin's pod {name} does not run: {reason}: {told}{_last_lines(log)}", restart=crashes)
+            return Verdict(link, f"{what} {name} does not run: {reason}: {told}{_last_lines(log)}", restart=crashes)
     if status.get("phase") != "Running":
         reasons = [
             f"{entry['type']}: {entry.get('message') or entry.get('reason') or 'no reason is given'}"
             for entry in status.get("conditions") or []
             if entry.get("status") == "False"
         ]
-        return Verdict("pod", f"the plugin's pod {name} is {status.get('phase') or 'in no known phase'}: {'; '.join(reasons) or 'no reason is given'}")
-    if _IDLE in log:
-        return Verdict("idle", f"the plugin's pod {name} runs, but found no GPU when it started and will not look again", restart=True)
+        return Verdict(link, f"{what} {name} is {status.get('phase') or 'in no known phase'}: {'; '.join(reasons) or 'no reason is given'}")
     return None
 
 

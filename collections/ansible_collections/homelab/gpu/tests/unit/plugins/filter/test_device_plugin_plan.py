@@ -18,9 +18,10 @@ GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 WHOLE, TWO, FOUR, FOUR_OTHERWISE = "tesla-p40-24gb-x1-00000001", "tesla-p40-24gb-x2-00000002", "tesla-p40-24gb-x4-00000004", "tesla-p40-24gb-x4-0000000a"
 
 
-def slices(key: str, gpus: int = 1, resource: str = GPU) -> Object:
+def slices(key: str, gpus: int = 1, resource: str = GPU, *, mps: bool = False) -> Object:
     replicas = int(key.split("-x")[-1].split("-")[0])
-    return {"key": key, "replicas": replicas, "allocatable": replicas * gpus, "resource": resource, "config": {"of": key}}
+    sharing = "none" if replicas == 1 else "mps" if mps else "time-slicing"
+    return {"key": key, "replicas": replicas, "sharing": sharing, "allocatable": replicas * gpus, "resource": resource, "config": {"of": key}}
 
 
 def node(name: str, label: str | None = None, **capacity: str) -> Object:
@@ -85,6 +86,44 @@ def test_when_pods_have_to_leave(wanted: Object, found: Object, reason: str) -> 
     assert step(wanted, found)["drain"] == ""
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found", "daemons", "reason"),
+    [
+        pytest.param(slices(FOUR, mps=True), node("a"), [], "", id="first time"),
+        pytest.param(slices(FOUR, mps=True), node("a", FOUR, gpu="4"), [FOUR], "", id="nothing changes"),
+        pytest.param(slices(FOUR, mps=True), node("a", TWO, gpu="2"), [], "MPS takes over the GPUs", id="more slices, by MPS from now on"),
+        pytest.param(slices(FOUR, mps=True), node("a", WHOLE, gpu="1"), [], "MPS takes over the GPUs", id="whole GPUs before"),
+        pytest.param(slices(FOUR, mps=True), node("a", "theirs", gpu="4"), ["theirs"], "another MPS daemon takes over the GPUs", id="another label"),
+        pytest.param(slices(FOUR, mps=True), node("a", gpu="4"), [], "MPS takes over the GPUs", id="another plugin"),
+        pytest.param(slices(FOUR, mps=True), node("a", TWO, gpu="2"), [TWO], "another MPS daemon takes over the GPUs", id="more slices"),
+        pytest.param(slices(FOUR), node("a", TWO, gpu="2"), [TWO], "the MPS daemon of the GPUs goes", id="more slices, without MPS from now on"),
+        pytest.param(slices(WHOLE), node("a", FOUR, gpu="4"), [FOUR], "the MPS daemon of the GPUs goes", id="whole GPUs from now on"),
+        pytest.param(slices(FOUR), node("a", TWO, gpu="2"), [FOUR_OTHERWISE], "", id="the daemon is one of another node"),
+    ],
+)
+def test_pods_have_to_leave_where_an_mps_daemon_comes_or_goes(wanted: Object, found: Object, daemons: list[str], reason: str) -> None:
+    present = daemon_sets(*(f"{prefix}{key}" for key in daemons for prefix in ("nvidia-device-plugin-", "nvidia-mps-control-daemon-")))
+    (planned,) = device_plugin_plan({"a": wanted}, [found], present, [pod("one")])["nodes"]
+    assert planned["drain"] == reason
+    (planned,) = device_plugin_plan({"a": wanted}, [found], present, [])["nodes"]
+    assert planned["drain"] == ""
+
+
+def test_node_whose_gpu_is_gone_loses_its_mps_daemon() -> None:
+    present = daemon_sets(f"nvidia-device-plugin-{FOUR}", f"nvidia-mps-control-daemon-{FOUR}")
+    planned = device_plugin_plan({"a": {**slices(WHOLE), "allocatable": 0}}, [node("a", FOUR, gpu="4")], present, [pod("one")])
+    assert (planned["nodes"][0]["drain"], planned["configs"]) == ("", [])
+    assert planned["stale"] == [f"nvidia-device-plugin-{FOUR}", f"nvidia-mps-control-daemon-{FOUR}"]
+
+
+def test_configs_that_need_an_mps_daemon() -> None:
+    wanted = {"a": slices(FOUR, mps=True), "b": slices(TWO), "c": slices(FOUR, mps=True)}
+    assert device_plugin_plan(wanted, [node(name) for name in "abc"], [], [])["configs"] == [
+        {"key": TWO, "config": {"of": TWO}, "mps": False},
+        {"key": FOUR, "config": {"of": FOUR}, "mps": True},
+    ]
+
+
 def test_pods_of_other_nodes_and_of_none_yet_do_not_count() -> None:
     found = node("a", FOUR, gpu="4")
     assert step(slices(TWO), found, pod("elsewhere", "b"), pod("pending", None))["drain"] == ""
@@ -110,7 +149,7 @@ def test_step_of_a_node() -> None:
     planned = device_plugin_plan({"a": slices(FOUR, gpus=2, resource=SHARED)}, [node("a", TWO, shared="4")], [], [])
     assert planned == {
         "nodes": [{"name": "a", "before": TWO, "key": FOUR, "allocatable": {GPU: 0, SHARED: 8}, "drain": "", "close": None, "open": None, "pods": []}],
-        "configs": [{"key": FOUR, "config": {"of": FOUR}}],
+        "configs": [{"key": FOUR, "config": {"of": FOUR}, "mps": False}],
         "stale": [],
     }
 
@@ -141,6 +180,9 @@ def test_nodes_are_told_by_name_and_each_config_once() -> None:
         pytest.param([f"nvidia-device-plugin-{WHOLE}"], [], id="of a node outside this run"),
         pytest.param([f"nvidia-device-plugin-{FOUR_OTHERWISE}"], [f"nvidia-device-plugin-{FOUR_OTHERWISE}"], id="of no node"),
         pytest.param(["nvidia-device-plugin-mps-control-daemon", "nvidia-device-plugin-daemonset", "nvidia-device-plugin-"], [], id="of somebody else"),
+        pytest.param([f"nvidia-mps-control-daemon-{FOUR}", f"nvidia-mps-control-daemon-{WHOLE}"], [], id="MPS daemons of configs in use"),
+        pytest.param([f"nvidia-mps-control-daemon-{TWO}"], [f"nvidia-mps-control-daemon-{TWO}"], id="an MPS daemon of this node until now"),
+        pytest.param(["nvidia-mps-control-daemon-", "nvidia-mps-control-daemon"], [], id="an MPS daemon of somebody else"),
         pytest.param([f"nvdp-nvidia-device-plugin-{TWO}", TWO, "fluentd"], [], id="other names"),
     ],
 )

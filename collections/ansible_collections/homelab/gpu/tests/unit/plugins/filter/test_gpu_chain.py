@@ -18,7 +18,7 @@ Object = dict[str, t.Any]
 LABEL = "homelab.gpu/device-plugin-config"
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 KEY, OTHER_KEY = "tesla-p40-24gb-x4-00000004", "tesla-p40-24gb-x2-00000002"
-NAME = f"nvidia-device-plugin-{KEY}"
+NAME, MPS_NAME = f"nvidia-device-plugin-{KEY}", f"nvidia-mps-control-daemon-{KEY}"
 IDLE = "I1 main.go:1] Starting\nI1 main.go:2] No devices found. Waiting indefinitely.\n"
 
 
@@ -35,7 +35,7 @@ def waiting(reason: str | None = None, message: str | None = None, ended: str = 
 def all_is_well() -> Object:
     """What the filter gets of a node that offers its slices."""
     return {
-        "slices": {"key": KEY, "allocatable": 4, "replicas": 4, "resource": GPU},
+        "slices": {"key": KEY, "allocatable": 4, "replicas": 4, "sharing": "time-slicing", "resource": GPU},
         "gpu": {
             "gpus": [{"pci_address": "0000:01:00.0", "state": "ready", "state_reason": ""}],
             "driver": {"state": "ready", "message": ""},
@@ -125,6 +125,29 @@ def taints(*listed: Object, tolerations: t.Sequence[Object] = ()) -> Break:
     return change
 
 
+MPS_READY = "I1 Starting Daemons.\nI1 Staring MPS daemon\n"
+MPS_FAILED = "E1 Failed to start MPS daemon: error setting compute mode EXCLUSIVE_PROCESS\nI1 Failed to start one or more MPS deamons. Retrying in 30s...\n"
+UNREACHED = "I1 Starting Plugins.\nE1 Failed to start plugin: error waiting for MPS daemon: error checking MPS daemon health: exit status 1\n"
+
+
+def by_mps(*breaks: Break, daemon_log: str = MPS_READY) -> Break:
+    """The node shares its GPUs by MPS, and something of that is broken."""
+
+    def change(found: Object) -> None:
+        found["slices"]["sharing"] = "mps"
+        found["daemon_sets"].append({"metadata": {"name": MPS_NAME}})
+        found["mps_pods"] = [plugin_pod("mps-1")]
+        found["logs"] = {**found["logs"], "mps-1": daemon_log}
+        for one in breaks:
+            one(found)
+
+    return change
+
+
+def mps_pods(*listed: Object) -> Break:
+    return lambda found: found.update(mps_pods=[*listed])
+
+
 # In the order of the chain
 LINKS: list[tuple[str, Break, str, bool]] = [
     ("gpu", gpus(), "the host has no NVIDIA GPU now; the driver's state is ready: no message", False),
@@ -137,6 +160,7 @@ LINKS: list[tuple[str, Break, str, bool]] = [
     ("label", label(OTHER_KEY), f"its label {LABEL} is {OTHER_KEY} instead of {KEY}; something else sets it", False),
     ("daemon_set", daemon_sets("nvidia-device-plugin"), f"its label {LABEL} chooses the DaemonSet {NAME}, which does not exist", False),
     ("daemon_set", pods(), f"the DaemonSet {NAME} has no pod on the node", False),
+    ("mps", by_mps(mps_pods()), f"the DaemonSet {MPS_NAME} has no pod on the node", False),
     (
         "pod",
         pods(plugin_pod(phase="Pending", containerStatuses=waiting("ImagePullBackOff", "Back-off pulling"))),
@@ -293,6 +317,80 @@ def test_pod_that_does_not_run(status: Object, text: str, restart: bool) -> None
     assert (verdict["link"], verdict["restart"]) == ("pod", restart)
     assert verdict["text"].startswith(f"the plugin's pod plugin-1 {text}")
     assert "None" not in verdict["text"]
+
+
+def test_node_that_shares_by_mps_is_well() -> None:
+    assert broken(by_mps()) == {"link": "", "text": "worker offers what it should", "restart": False}
+    # What was wrong at an earlier try is so no more
+    assert broken(by_mps(log(UNREACHED + "I1 Starting Plugins.\nI1 MPS daemon is healthy\n"), daemon_log=MPS_FAILED + MPS_READY))["link"] == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "text", "restart"),
+    [
+        pytest.param(
+            by_mps(daemon_sets(NAME)), f"its label {LABEL} chooses the DaemonSet {MPS_NAME}, which does not exist", False, id="somebody deleted its DaemonSet"
+        ),
+        pytest.param(by_mps(mps_pods(plugin_pod("old", OTHER_KEY))), f"the DaemonSet {MPS_NAME} has no pod on the node", False, id="only another config's"),
+        pytest.param(
+            by_mps(
+                mps_pods(plugin_pod("mps-1", phase="Pending", initContainerStatuses=waiting("CrashLoopBackOff", ended="Error"), containerStatuses=waiting())),
+                daemon_log="",
+            ),
+            "the MPS daemon's pod mps-1 does not run: CrashLoopBackOff: Error",
+            True,
+            id="its memory cannot be mounted",
+        ),
+        pytest.param(
+            by_mps(
+                mps_pods(
+                    plugin_pod(
+                        "mps-1",
+                        phase="Running",
+                        initContainerStatuses=[{"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}],
+                        containerStatuses=waiting("CrashLoopBackOff", "back-off"),
+                    )
+                ),
+                daemon_log="one\nsending quit message\n",
+            ),
+            "the MPS daemon's pod mps-1 does not run: CrashLoopBackOff: back-off. The last it said: one | sending quit message",
+            True,
+            id="it crashes",
+        ),
+        pytest.param(
+            by_mps(daemon_log=MPS_READY + MPS_FAILED),
+            "the MPS daemon's pod mps-1 runs, but MPS does not start on the GPUs: Failed to start MPS daemon: error setting compute mode EXCLUSIVE_PROCESS",
+            True,
+            id="it does not start on the GPUs",
+        ),
+        pytest.param(
+            by_mps(daemon_log="I1 No devices are configured for MPS sharing; Waiting indefinitely.\n"),
+            "the MPS daemon's pod mps-1 runs, but found no GPU when it started and will not look again",
+            True,
+            id="it idles",
+        ),
+        pytest.param(
+            by_mps(lambda found: found["logs"].update({"plugin-1": UNREACHED})),
+            "the MPS daemon of pod mps-1 does not answer the plugin's pod plugin-1: "
+            "error waiting for MPS daemon: error checking MPS daemon health: exit status 1",
+            True,
+            id="it does not answer",
+        ),
+        pytest.param(
+            by_mps(pods(plugin_pod(phase="Pending", containerStatuses=waiting("ContainerCreating"))), mps_pods(plugin_pod("mps-1", phase="Pending"))),
+            "the MPS daemon's pod mps-1 is Pending: no reason is given",
+            False,
+            id="the plugin waits for it",
+        ),
+    ],
+)
+def test_mps_daemon_that_is_broken(one: Break, text: str, restart: bool) -> None:
+    assert broken(one) == {"link": "mps", "text": text, "restart": restart}
+
+
+def test_plugin_that_does_not_start_beside_its_mps_daemon() -> None:
+    verdict = broken(by_mps(pods(plugin_pod(phase="Pending", containerStatuses=waiting("ContainerCreating")))))
+    assert (verdict["link"], verdict["restart"]) == ("pod", False)
 
 
 def test_newest_pod_counts() -> None:

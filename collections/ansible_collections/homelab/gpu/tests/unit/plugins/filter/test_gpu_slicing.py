@@ -70,10 +70,35 @@ def test_tegra_is_discovered_as_such() -> None:
 
 
 def test_options_reach_the_config() -> None:
-    result = gpu_slicing(gpus(P40), sharing="mps", rename=True, fail_on_init_error=False, device_list_strategy="cdi-cri")
+    result = gpu_slicing(gpus(RTX4000), sharing="mps", rename=True, fail_on_init_error=False, device_list_strategy="cdi-cri")
     assert result["config"]["sharing"] == {"mps": {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}}
     assert (result["config"]["flags"]["failOnInitError"], result["config"]["flags"]["plugin"]["deviceListStrategy"]) == (False, ["cdi-cri"])
     assert result["resource"] == "nvidia.com/gpu.shared"
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "replicas"),
+    [
+        ([RTX4000], {}, 4),
+        ([RTX4000], {"replicas": "2"}, 2),
+        ([RTX3060, RTX3060], {"replicas": 2}, 2),
+        ([RTX3060, RTX4000], {"replicas": 2, "mixed": "smallest"}, 2),
+        (["turing"], {"replicas": 48}, 48),
+        (["volta"], {"replicas": 16}, 16),
+    ],
+)
+def test_gpus_that_mps_can_share(found: list[str | None], options: Object, replicas: int) -> None:
+    result = gpu_slicing(gpus(*found), sharing="mps", skus=[own("turing", "7.5"), own("volta", "7.0")], **options)
+    assert (result["sharing"], result["replicas"], result["allocatable"]) == ("mps", replicas, replicas * len(found))
+    assert result["config"]["sharing"] == {"mps": {"renameByDefault": False, "resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}}
+    assert result["key"] != gpu_slicing(gpus(*found), skus=[own("turing", "7.5"), own("volta", "7.0")], **options)["key"]
+
+
+@pytest.mark.parametrize("found", [[], [None], [P40, None]])
+def test_mps_where_nothing_is_shared_anyway(found: list[str | None]) -> None:
+    result = gpu_slicing(gpus(*found), sharing="mps")
+    assert (result["sharing"], result["replicas"]) == ("none", 1)
+    assert "sharing" not in result["config"]
 
 
 def test_key_tells_the_content() -> None:
@@ -85,8 +110,8 @@ def test_key_tells_the_content() -> None:
     assert len(longest) <= 63
 
 
-def own(name: str) -> Object:
-    return {"name": name, "product": "X", "memory_mib_min": 1, "memory_mib_max": 2, "replicas_max": 100, "compute_capability": "9.0"}
+def own(name: str, compute_capability: str = "9.0") -> Object:
+    return {"name": name, "product": "X", "memory_mib_min": 1, "memory_mib_max": 2, "replicas_max": 100, "compute_capability": compute_capability}
 
 
 def test_what_a_person_should_know() -> None:
@@ -120,6 +145,12 @@ def test_what_a_person_should_know() -> None:
         ({}, {}, "the input is not the list gpus of homelab.gpu.gpu_info"),
         ([{"uuid": "GPU-1"}], {}, "the input is not the list gpus"),
         (gpus(P40), {"replica": 2}, "unexpected keyword argument 'replica'"),
+        (gpus(THOR), {"sharing": "mps"}, "sharing is mps, but jetson-thor-128gb is a Tegra, which the device plugin's MPS daemon does not find; set sharing"),
+        (gpus(P40), {"sharing": "mps"}, "sharing is mps, but tesla-p40-24gb has compute capability 6.1, and before 7.0 MPS keeps its clients apart neither"),
+        (gpus(RTX4000, P40), {"sharing": "mps", "mixed": "smallest"}, "tesla-p40-24gb has compute capability 6.1"),
+        (gpus(RTX3060), {"sharing": "mps"}, "sharing is mps, but replicas is 1 for rtx-3060-12gb, so nothing would be shared; set replicas to 2 or more"),
+        (gpus("y"), {"sharing": "mps", "replicas": 49, "skus": [own("y")]}, "replicas is 49, but MPS serves no more than 48 clients of one y; choose fewer"),
+        (gpus("y"), {"sharing": "mps", "replicas": 17, "skus": [own("y", "7.0")]}, "replicas is 17, but MPS serves no more than 16 clients of one y"),
     ],
 )
 def test_bad_input(found: t.Any, options: Object, words: str) -> None:
