@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,10 @@ class Run:
         return " ".join(self.output.split())
 
 
-def playbook(path: str, *arguments: str, **variables: Any) -> Run:
+def playbook(path: str, *arguments: str, inventories: Sequence[str] = ("inventories/lab/hosts.yml",), **variables: Any) -> Run:
     environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true"}
-    command = ["ansible-playbook", "--inventory", "inventories/lab/hosts.yml", path, "--extra-vars", json.dumps(variables), *arguments]
+    sources = [f"--inventory={one}" for one in inventories]
+    command = ["ansible-playbook", *sources, path, "--extra-vars", json.dumps(variables), *arguments]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=600)
     return Run(done.returncode, done.stdout + done.stderr)
 
@@ -56,6 +57,12 @@ def site(**variables: Any) -> Run:
 def offer(**variables: Any) -> Run:
     """The site's last step alone, where nothing before it changed."""
     return playbook("molecule/gpu_node/offer.yml", **{**QUICK, **variables})
+
+
+def serve(**variables: Any) -> Run:
+    """What serves models by the scenario's profile."""
+    inventories = ("inventories/lab/hosts.yml", "molecule/serving/profile", "molecule/serving/bench")
+    return playbook("playbooks/serving.yml", inventories=inventories, **variables)
 
 
 def verify() -> Run:
