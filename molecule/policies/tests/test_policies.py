@@ -35,7 +35,9 @@ def wait(what: str, found: Callable[[], Any]) -> Any:
 
 def policies(of: str, **variables: Any) -> lab.Run:
     """The role with the variables of a file beside this folder, and others that go before them."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(lab.PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
+    # Molecule forces colours, which go before their absence
+    colours = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+    environment = {**os.environ, **colours, "ANSIBLE_CONFIG": str(lab.PROJECT / "ansible.cfg"), "COLUMNS": "1000"}
     extra = json.dumps({"policies": of, **variables})
     command = ["ansible-playbook", "--inventory", "inventories/lab/hosts.yml", "molecule/policies/converge.yml", "--extra-vars", extra]
     done = subprocess.run(command, cwd=lab.PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=300)
