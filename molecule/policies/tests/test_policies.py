@@ -181,7 +181,8 @@ def test_critical_pod_preempts_a_low_one(image: str) -> None:
     waiting = wait("the other one waits", lambda: pods(APPLIANCE, "batch", "Pending"))[0]
     assert waiting["spec"]["priority"] == 1_000
     events = lab.read("events", f"--namespace={APPLIANCE}", "--field-selector=reason=Preempted")["items"]
-    assert {event["involvedObject"]["name"] for event in events} == before - after
+    # Events of an earlier run may still be there
+    assert {event["involvedObject"]["name"] for event in events} & before == before - after
 
 
 def evict(pod: Any, dry_run: bool = True) -> str:
