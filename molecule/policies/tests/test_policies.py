@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,16 @@ WORKER = "k3s-worker"
 SLICE = "nvidia.com/gpu"
 
 
+def wait(what: str, found: Callable[[], Any]) -> Any:
+    """The first true answer; other work on this machine may slow everything down."""
+    return lab.wait(what, found, seconds=240)
+
+
 def policies(of: str, **variables: Any) -> lab.Run:
     """The role with the variables of a file beside this folder, and others that go before them."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(lab.PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
+    # Molecule forces colours, which go before their absence
+    colours = {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+    environment = {**os.environ, **colours, "ANSIBLE_CONFIG": str(lab.PROJECT / "ansible.cfg"), "COLUMNS": "1000"}
     extra = json.dumps({"policies": of, **variables})
     command = ["ansible-playbook", "--inventory", "inventories/lab/hosts.yml", "molecule/policies/converge.yml", "--extra-vars", extra]
     done = subprocess.run(command, cwd=lab.PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=300)
@@ -78,33 +85,37 @@ def ready(namespace: str, name: str, count: int) -> list[Any]:
         fit = [pod for pod in running if all(one["ready"] for one in pod["status"].get("containerStatuses", [{"ready": False}]))]
         return fit if len(fit) == count else None
 
-    return lab.wait(f"{count} pods of {name} are ready", found)
+    return wait(f"{count} pods of {name} are ready", found)
 
 
 class Load:
-    """A service whose first pod is busy while a file is there, and how many pods its autoscaler wanted over time."""
+    """A service that is busy until its autoscaler wants three pods of it, and how many it wanted over time."""
 
     def __init__(self, image: str) -> None:
         held("scale")
-        command = "while :; do if [ -e /tmp/busy ]; then i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; else sleep 0.2; fi; done"
+        command = ": >/tmp/busy; while :; do if [ -e /tmp/busy ]; then i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; else sleep 0.2; fi; done"
         deployment(SCALE, "max-serve-llama", image, command=command, container={"resources": {"requests": {"cpu": "20m"}, "limits": {"cpu": "200m"}}})
-        (first,) = ready(SCALE, "max-serve-llama", 1)
-        self.pod = first["metadata"]["name"]
-        self.seen: list[int] = []
+        ready(SCALE, "max-serve-llama", 1)
+        self.wanted: list[tuple[float, int]] = []
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
-        lab.kubectl("exec", f"--namespace={SCALE}", self.pod, "--", "sh", "-c", ": >/tmp/busy")
+
+    @property
+    def seen(self) -> list[int]:
+        return [replicas for _at, replicas in self.wanted]
 
     def _watch(self) -> None:
+        started = time.monotonic()
+        quiet = False
         while not self._over.wait(1):
             replicas = lab.read("deployment", "max-serve-llama", f"--namespace={SCALE}")["spec"]["replicas"]
             if self.seen[-1:] != [replicas]:
-                self.seen.append(replicas)
-
-    def quiet(self) -> None:
-        for pod in pods(SCALE, "max-serve-llama", "Running"):
-            lab.kubectl("exec", f"--namespace={SCALE}", pod["metadata"]["name"], "--", "rm", "-f", "/tmp/busy")
+                self.wanted.append((time.monotonic() - started, replicas))
+            if not quiet and max(self.seen) == 3 and len(pods(SCALE, "max-serve-llama", "Running")) == 3:
+                for pod in pods(SCALE, "max-serve-llama", "Running"):
+                    lab.kubectl("exec", f"--namespace={SCALE}", pod["metadata"]["name"], "--", "rm", "-f", "/tmp/busy")
+                quiet = True
 
     def end(self) -> None:
         self._over.set()
@@ -123,7 +134,7 @@ def load(image: str) -> Iterator[Load]:
 def _clean_appliance() -> Iterator[None]:
     yield
     lab.kubectl("delete", "deployments", "--all", f"--namespace={APPLIANCE}")
-    lab.wait("its pods are gone", lambda: not lab.read("pods", f"--namespace={APPLIANCE}")["items"])
+    wait("its pods are gone", lambda: not lab.read("pods", f"--namespace={APPLIANCE}")["items"])
 
 
 @pytest.mark.usefixtures("_clean_appliance")
@@ -135,7 +146,7 @@ def test_quota_refuses_the_eleventh_pod(image: str) -> None:
         found = lab.read("replicasets", f"--namespace={APPLIANCE}", "--selector=app=crowd")["items"][0]["status"].get("conditions", [])
         return next((one["message"] for one in found if one["type"] == "ReplicaFailure"), None)
 
-    message = lab.wait("the eleventh is refused", refusal)
+    message = wait("the eleventh is refused", refusal)
     assert "exceeded quota: inference-quota, requested: pods=1, used: pods=10, limited: pods=10" in message
     # What the limit range gave to containers that said nothing: without it the quota would refuse them all
     assert pods(APPLIANCE, "crowd")[0]["spec"]["containers"][0]["resources"] == {"limits": {"memory": "64Mi"}, "requests": {"memory": "16Mi"}}
@@ -167,10 +178,11 @@ def test_critical_pod_preempts_a_low_one(image: str) -> None:
     after = {pod["metadata"]["name"] for pod in pods(APPLIANCE, "batch", "Running")}
     assert after < before
     assert len(after) == 1
-    waiting = lab.wait("the other one waits", lambda: pods(APPLIANCE, "batch", "Pending"))[0]
+    waiting = wait("the other one waits", lambda: pods(APPLIANCE, "batch", "Pending"))[0]
     assert waiting["spec"]["priority"] == 1_000
     events = lab.read("events", f"--namespace={APPLIANCE}", "--field-selector=reason=Preempted")["items"]
-    assert {event["involvedObject"]["name"] for event in events} == before - after
+    # Events of an earlier run may still be there
+    assert {event["involvedObject"]["name"] for event in events} & before == before - after
 
 
 def evict(pod: Any, dry_run: bool = True) -> str:
@@ -185,6 +197,8 @@ def evict(pod: Any, dry_run: bool = True) -> str:
 
 @pytest.fixture(scope="module")
 def budgets(image: str) -> Iterator[lab.Run]:
+    # What an interrupted run may have left
+    lab.kubectl("uncordon", WORKER)
     run = held("drain")
     where = {"nodeSelector": {"kubernetes.io/hostname": WORKER}}
     for name, replicas in {"egpu": 1, "safe": 1, "scaled": 1, "pair": 2}.items():
@@ -195,13 +209,13 @@ def budgets(image: str) -> Iterator[lab.Run]:
     for name, replicas in {"egpu": 1, "safe": 1, "scaled": 1, "pair": 2}.items():
         ready(DRAIN, name, replicas)
     for name in ("broken", "broken-kept"):
-        lab.wait(f"{name} runs", lambda name=name: len(pods(DRAIN, name, "Running")) == 2)
+        wait(f"{name} runs", lambda name=name: len(pods(DRAIN, name, "Running")) == 2)
 
     def counted() -> bool:
         found = {one["metadata"]["name"]: one["status"] for one in lab.read("poddisruptionbudgets", f"--namespace={DRAIN}")["items"]}
         return [found[f"{name}-pdb"].get("currentHealthy") for name in ("egpu", "safe", "scaled", "pair", "broken")] == [1, 1, 1, 2, 0]
 
-    lab.wait("the budgets have counted their pods", counted)
+    wait("the budgets have counted their pods", counted)
     yield run
     lab.kubectl("uncordon", WORKER)
     lab.kubectl("delete", "namespace", DRAIN)
@@ -229,22 +243,24 @@ def test_what_blocks_every_drain_was_told(budgets: lab.Run) -> None:
 
 
 @pytest.mark.usefixtures("budgets")
-def test_drain_is_held_back_and_goes_on_when_the_budget_allows(image: str) -> None:
-    def drain(seconds: int) -> subprocess.CompletedProcess[str]:
-        kubectl = [str(lab.PROJECT / ".lab/podman"), "exec", "k3s-server", "k3s", "kubectl"]
-        command = [*kubectl, "drain", WORKER, "--pod-selector=app=pair", f"--timeout={seconds}s", "--ignore-daemonsets"]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    first = drain(6)
-    assert first.returncode != 0
-    assert "would violate the pod's disruption budget" in first.stderr
-    # The one that went cannot come back to this node, so the other one is all that is left
-    assert len(pods(DRAIN, "pair", "Running")) == 1
-    # As soon as its pods may run elsewhere, the budget lets the last one go
-    patch = {"spec": {"template": {"spec": {"nodeSelector": None}}, "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 2}}}}
-    lab.kubectl("patch", "deployment", "pair", f"--namespace={DRAIN}", f"--patch={json.dumps(patch)}")
-    assert drain(60).returncode == 0
-    lab.wait("both run elsewhere", lambda: [pod["spec"].get("nodeName") != WORKER for pod in pods(DRAIN, "pair", "Running")] == [True, True])
+def test_drain_is_held_back_and_goes_on_when_the_budget_allows(tmp_path: Path) -> None:
+    kubectl = [str(lab.PROJECT / ".lab/podman"), "exec", "k3s-server", "k3s", "kubectl"]
+    said = tmp_path / "said"
+    with said.open("w", encoding="utf-8") as output:
+        drain = subprocess.Popen([*kubectl, "drain", WORKER, "--pod-selector=app=pair", "--timeout=180s", "--ignore-daemonsets"], stdout=output, stderr=output)
+    try:
+        wait("it is held back", lambda: "would violate the pod's disruption budget" in said.read_text(encoding="utf-8"))
+        # The one that went cannot come back to this node, so the other one is all that is left
+        assert [pod["spec"].get("nodeName") for pod in pods(DRAIN, "pair", "Running")] == [WORKER]
+        assert drain.poll() is None
+        # As soon as its pods may run elsewhere, the budget lets the last one go
+        patch = {"spec": {"template": {"spec": {"nodeSelector": None}}, "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 2}}}}
+        lab.kubectl("patch", "deployment", "pair", f"--namespace={DRAIN}", f"--patch={json.dumps(patch)}")
+        assert drain.wait(timeout=180) == 0, said.read_text(encoding="utf-8")
+    finally:
+        drain.kill()
+        drain.wait()
+    wait("both run elsewhere", lambda: [pod["spec"].get("nodeName") != WORKER for pod in pods(DRAIN, "pair", "Running")] == [True, True])
 
 
 def test_parts_that_are_switched_off_are_removed() -> None:
@@ -283,14 +299,10 @@ def test_priority_classes_are_replaced_on_demand_only() -> None:
 
 
 def test_autoscaler_follows_the_load_within_its_policy_and_comes_back(load: Load) -> None:
-    started = time.monotonic()
-    lab.wait("three pods are wanted", lambda: 3 in load.seen, seconds=180)
-    up = time.monotonic() - started
-    load.quiet()
-    started = time.monotonic()
-    lab.wait("one pod is wanted again", lambda: load.seen[-1] == 1, seconds=180)
-    print(f"wanted {load.seen}; waited {up:.0f} s until three, {time.monotonic() - started:.0f} s until one")
+    wait("three pods are wanted", lambda: 3 in load.seen)
+    wait("one pod is wanted again", lambda: load.seen[-1] == 1)
+    print("wanted", ", ".join(f"{replicas} after {at:.0f} s" for at, replicas in load.wanted))
+    assert (load.seen[0], max(load.seen)) == (1, 3)
     # One pod at a time, up and down; on a machine that others use, the load may waver in between
     assert {abs(after - before) for before, after in itertools.pairwise(load.seen)} == {1}
-    assert (load.seen[0], max(load.seen)) == (1, 3)
     ready(SCALE, "max-serve-llama", 1)

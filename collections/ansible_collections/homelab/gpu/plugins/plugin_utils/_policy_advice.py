@@ -96,7 +96,6 @@ class View:
         whole = completed(dict(settings))
         self.namespace: str = whole["namespace"]
         self.services: list[dict[str, t.Any]] = whole["services"]
-        self.network: Object = whole["network"]
         self.wanted = list(wanted)
         self._new = {_key(one) for one in wanted}
         self.before: dict[tuple[str, str, str], Object] = {_key(one): one for one in found}
