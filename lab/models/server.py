@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parameters.offline = True
 
     # A container's first process ignores signals it has no handler for.
-    stop = threading.Event()
+    stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _frame: stopped.append(number))
     try:
         server = xllamacpp.Server(parameters)
     except (RuntimeError, OSError) as error:
@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(answer(server, chosen.question), flush=True)
         os._exit(0)
     print(f"serving {chosen.model} at {server.listening_address}", flush=True)
-    stop.wait()
+    # The kernel may give a signal to any thread, and Python handles it in this one, which has to be awake for that.
+    while not stopped:
+        time.sleep(0.1)
     print("stopped by signal", flush=True)
     # The server's threads have no way to be joined from Python; leaving at once frees all they hold.
     os._exit(0)

@@ -242,6 +242,24 @@ def test_sigterm_with_a_timeout_lets_requests_complete(start: Callable[..., Serv
     assert server.process.wait(30) == 0
 
 
+def test_sigterm_while_the_model_loads(tmp_path: Path) -> None:
+    """The engine has not said that it is ready; here it never will."""
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    (tmp_path / "engine.py").write_text("import time; open('begun', 'w').close(); time.sleep(600)")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "engine.py"), "serve", str(tmp_path / "tiny.gguf")]
+    environment = {**os.environ, "VLLM_STANDIN_DEVICE": "cpu", "PYTHONPATH": str(CHECKOUT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
 def test_stopped_engine_hangs_while_health_is_well(start: Callable[..., Server]) -> None:
     server = start()
     os.kill(server.engine(), signal.SIGSTOP)

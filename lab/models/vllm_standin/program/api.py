@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -32,6 +33,8 @@ LEAVE_SECONDS: Final = 2.25
 """From then until the server ends."""
 ABORT_SECONDS: Final = 1.0
 """What aborted requests get to have their answers written."""
+AWAKE_SECONDS: Final = 0.1
+"""How long the first thread sleeps at most."""
 PARALLEL_MOST: Final = 8
 """Requests that llama.cpp computes at once; each takes memory of its own."""
 COMPLETION_TOKENS: Final = 16
@@ -51,6 +54,15 @@ class RequestError(Exception):
     def __init__(self, status: int, kind: str, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.status, self.kind, self.parameter = status, kind, parameter
+
+
+class Stop:
+    """No Event: a signal's handler would wait for a lock that the code which it interrupts may hold."""
+
+    wanted = False
+
+    def now(self, *_: object) -> None:
+        self.wanted = True
 
 
 class Engine:
@@ -79,6 +91,8 @@ class Engine:
     def loaded(self) -> bool:
         """Wait for it; not if it ends before."""
         with os.fdopen(self.ready, "rb") as told:
+            while not select.select([told], [], [], AWAKE_SECONDS)[0]:
+                pass
             return told.read(1) == b"1"
 
     def ask(self, chat: bool, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -343,26 +357,28 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], engine_comman
     if options.tensor_parallel_size > max(1, len(gpus)):
         print(f"ValueError: World size ({options.tensor_parallel_size}) is larger than the number of available GPUs ({len(gpus)})", file=sys.stderr)
         return 1
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    stop = Stop()
+    signal.signal(signal.SIGINT, stop.now)
     engine = Engine(options, environment, gpus, engine_command)
 
     def give_up(*_: object) -> None:
-        stop.set()
+        stop.now()
         engine.process.kill()
 
     # While it loads there is nothing to wait for
     signal.signal(signal.SIGTERM, give_up)
     if not engine.loaded():
         print("RuntimeError: Engine core initialization failed. See root cause above.", file=sys.stderr)
-        return 0 if stop.is_set() else 1
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        return 0 if stop.wanted else 1
+    signal.signal(signal.SIGTERM, stop.now)
     # Only now does the port exist
     api = Api(options, engine)
     threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     threading.Thread(target=watch, args=(engine, stop), daemon=True).start()
     print(f"stand-in for vLLM {VERSION}: {', '.join(options.served_model_name)} on port {options.port}", flush=True)
-    stop.wait()
+    # The kernel may give a signal to any thread, and Python handles it in this one, which has to be awake for that
+    while not stop.wanted:
+        time.sleep(AWAKE_SECONDS)
     if engine.dead.is_set():
         time.sleep(LEAVE_SECONDS)
         print("RuntimeError: EngineCore died", file=sys.stderr, flush=True)
@@ -371,11 +387,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], engine_comman
     return 0
 
 
-def watch(engine: Engine, stop: threading.Event) -> None:
+def watch(engine: Engine, stop: Stop) -> None:
     engine.process.wait()
     time.sleep(NOTICE_SECONDS)
     engine.dead.set()
-    stop.set()
+    stop.now()
 
 
 def end(api: Api, engine: Engine, timeout: int) -> None:

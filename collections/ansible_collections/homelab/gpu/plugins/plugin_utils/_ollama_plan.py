@@ -59,7 +59,7 @@ def plan(given: Object, nodes: t.Sequence[Object]) -> dict[str, t.Any]:
         "service_name": settings.name("service_name", service=True),
         "image": settings.image("image"),
         "port": settings.number("port", 1, 65535),
-        "replicas": settings.number("replicas", 0, 64),
+        "replicas": settings.number("replicas", 0, 64, none=True),
         "tolerations": settings.tolerations("tolerations", "node_lost_seconds"),
         "node_selector": settings.selector("node_selector"),
         "affinity": settings.mapping("affinity"),
@@ -93,7 +93,7 @@ def plan(given: Object, nodes: t.Sequence[Object]) -> dict[str, t.Any]:
 
     if mode == "gpu":
         _on_gpus(settings, nodes)
-    if made["storage_once"] and made["replicas"] > 1:
+    if made["storage_once"] and (made["replicas"] or 1) > 1:
         messages.append(f"{made['storage_once']} can be used by one node at a time, so all {made['replicas']} pods have to be on one node.")
     if not made["warm"]:
         messages.append("No model is kept warm: pods are ready without one, and the first answer waits until its model is loaded.")

@@ -86,7 +86,7 @@ def plan(given: Object, nodes: t.Sequence[Object], skus: t.Sequence[Object] | No
         "services": _services(settings),
         "image": settings.image("image"),
         "port": settings.number("port", 1, 65535),
-        "replicas": settings.number("replicas", 0, 64),
+        "replicas": settings.number("replicas", 0, 64, none=True),
         "model_volume": settings.volume("model_source", read_only=True),
         "model_mount_path": settings.mount_path("model_mount_path"),
         "cache_volume": settings.volume("cache", read_only=False, kinds=("host_path", "claim")) or {"emptyDir": {}},
@@ -120,7 +120,7 @@ def plan(given: Object, nodes: t.Sequence[Object], skus: t.Sequence[Object] | No
     fraction, rule, slots = (None, None, None) if not gpus else _on_gpus(settings, nodes, merged(skus), need, messages)
     made["gpu_memory_utilization"] = fraction
     made["affinity"] = with_node_rule(affinity, rule)
-    made["strategy"] = _strategy(settings, slots, int(made["replicas"]) * int(gpus), int(gpus))
+    made["strategy"] = _strategy(settings, slots, int(1 if made["replicas"] is None else made["replicas"]) * int(gpus), int(gpus))
     made["arguments"] = _arguments(settings, made, model, fraction, int(gpus), extra)
     made["environment"] = _environment(made, bool(gpus), environment)
     made["messages"] = messages

@@ -30,6 +30,7 @@ def tokens():
 
 
 def main():
+    before = None
     try:
         before = tokens()
         answer = json.loads(ask("/v1/completions", DEADLINE, {"model": MODEL, "prompt": "1", "max_tokens": 1, "temperature": 0}))
@@ -40,9 +41,9 @@ def main():
         print(f"{error.code} {error.reason}: {error.read(500).decode(errors='replace')}")
     except (OSError, ValueError, KeyError, IndexError) as error:
         try:
-            if tokens() > before:
+            if before is not None and tokens() > before:
                 return 0
-        except (OSError, ValueError, UnboundLocalError):
+        except (OSError, ValueError):
             pass
         print(f"no token within {DEADLINE:g} s, neither for this request nor for others: {error}")
     return 1

@@ -205,3 +205,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     told = ollama_plan({**settings, "port": 0, "name": "A", "keep_alive": "x"}, [CPU_NODE], tell_problems=True)["problem"]
     assert len(told.splitlines()) == 3
     assert ollama_plan(settings, [CPU_NODE], tell_problems=True)["problem"] == ""
+
+
+def test_number_of_pods_can_be_left_to_an_autoscaler() -> None:
+    assert role().objects()["Deployment ollama"]["spec"]["replicas"] == 1
+    assert "replicas" not in role(ollama_replicas=None).objects()["Deployment ollama"]["spec"]

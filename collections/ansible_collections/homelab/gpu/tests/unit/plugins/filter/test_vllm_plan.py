@@ -260,3 +260,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     told = vllm_plan({**settings, "port": 0, "name": "A", "image": "x"}, NODES, tell_problems=True)["problem"]
     assert len(told.splitlines()) == 3
     assert vllm_plan(settings, NODES, tell_problems=True)["problem"] == ""
+
+
+def test_number_of_pods_can_be_left_to_an_autoscaler() -> None:
+    assert role().objects()["Deployment vllm"]["spec"]["replicas"] == 1
+    assert "replicas" not in role(vllm_replicas=None).objects()["Deployment vllm"]["spec"]
