@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -219,6 +221,28 @@ def test_a_stream_passes_and_one_that_has_begun_is_not_repeated(start: Start, gp
     gpu.behaviour = "cut_stream"
     assert gateway.ask("c")[2] == 'data: {"from":"gpu"}\n\n'
     assert cpu.asked == []
+
+
+@needs_haproxy
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_soft_stop_lets_streams_end_within_a_bound(start: Start, gpu: ModelServer, ends: bool) -> None:
+    gateway = start(drain_seconds=30 if ends else 1)
+    gpu.behaviour = "long_stream"
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
+    connection.request("POST", "/v1/completions", '{"prompt": "long"}')
+    answer = connection.getresponse()
+    assert answer.readline() == b'data: {"from":"gpu"}\n'
+    gateway.process.send_signal(signal.SIGUSR1)
+    until(lambda: gateway.status_of_port() == 0, "new connections are refused")
+    assert gateway.process.poll() is None
+    if ends:
+        gpu.released.set()
+        assert answer.read().endswith(b"data: [DONE]\n\n")
+        assert gateway.process.wait(60) == 0
+    else:
+        gateway.process.wait(60)
+        assert answer.read() == b"\n"
+    connection.close()
 
 
 @needs_haproxy
