@@ -171,7 +171,7 @@ def test_a_request_to_a_dead_server_is_sent_again(start: Start, gpu: ModelServer
     gateway = start()
     gpu.server.shutdown()
     gpu.server.server_close()
-    assert [gateway.ask()[1]["x-llm-backend"] for _ in range(3)] == ["cpu"] * 3
+    assert [gateway.ask()[1]["x-llm-backend"] for _attempt in range(3)] == ["cpu"] * 3
 
 
 @needs_haproxy
@@ -342,7 +342,7 @@ def test_services_lead_to_the_ports() -> None:
 @pytest.mark.parametrize("template", ["gateway.yml.j2", "check.yml.j2"])
 def test_the_check_has_what_the_gateway_has(template: str) -> None:
     found = objects(template, api_keys=KEYS, tls_secret="certificate", priority_class="high", node_selector={"a": "b"}, tolerations=[{"operator": "Exists"}])
-    (first, *_) = found.values()
+    (first, *_services) = found.values()
     pod = first["spec"] if first["kind"] == "Pod" else first["spec"]["template"]["spec"]
     assert {volume["name"] for volume in pod["volumes"]} == {"config", "run", "keys", "tls"}
     assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {"llm-gateway-keys-01234567", "certificate"}
