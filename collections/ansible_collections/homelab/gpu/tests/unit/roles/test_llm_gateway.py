@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import pathlib
 import re
 import signal
@@ -296,6 +297,54 @@ def test_clients_need_one_of_the_keys(start: Start, gpu: ModelServer) -> None:
         assert gateway.ask(Authorization=f"bearer {key}")[0] == 200
     assert gateway.request("GET", "/healthz")[0] == 200
     assert not any(key in gateway.log.read_text() + (gateway.socket.parent / "haproxy.cfg").read_text() for key in KEYS)
+
+
+class Supervised:
+    """run.sh with a stand-in for haproxy, a script that does something, tells its process id, and does more."""
+
+    def __init__(self, folder: pathlib.Path, first: str, then: str) -> None:
+        self.started = folder / "started"
+        self.started.touch()
+        program = folder / "haproxy"
+        program.write_text(f"#!/bin/sh\n{first}\necho $$ >> {self.started}\n{then}\n")
+        program.chmod(0o755)
+        environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+        self.process = subprocess.Popen(["sh", str(ROLE / "files" / "run.sh"), "the.cfg"], env=environment, stdout=subprocess.PIPE, text=True)
+
+    def child(self, number: int) -> int:
+        """Process id of the haproxy started as the first, second, …"""
+        return int(until(lambda: self.started.read_text().split()[number - 1 : number], f"start number {number}")[0])
+
+
+SOFT_STOP = ("trap 'echo soft; exit 0' USR1", "while :; do sleep 0.05; done")
+
+
+def test_a_killed_haproxy_is_started_again(folder: pathlib.Path) -> None:
+    supervised = Supervised(folder, *SOFT_STOP)
+    for number in (1, 2):
+        os.kill(supervised.child(number), signal.SIGKILL)
+    supervised.child(3)
+    supervised.process.send_signal(signal.SIGUSR1)
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert supervised.process.returncode == 0
+    assert output.count("HAProxy was killed (status 137) and is started again") == 2
+    assert output.endswith("soft\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_each_stop_is_a_soft_one(folder: pathlib.Path, number: signal.Signals) -> None:
+    supervised = Supervised(folder, *SOFT_STOP)
+    supervised.child(1)
+    supervised.process.send_signal(number)
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert (supervised.process.returncode, output) == (0, "soft\n")
+
+
+def test_an_end_of_its_own_is_the_end(folder: pathlib.Path) -> None:
+    supervised = Supervised(folder, 'test "$*" = "-db -f the.cfg" || exit 8', "exit 7")
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert (supervised.process.returncode, output) == (7, "")
+    assert len(supervised.started.read_text().split()) == 1
 
 
 # What Ansible computes for the templates
