@@ -80,7 +80,7 @@ class ModelServer:
     """A server with the paths of a model server. Its behaviour is what a test says at the moment:
 
     C(answer), C(error) (500), C(empty) (200 and no body), C(abort) (200 with finish_reason abort), C(hang) (completions never come, health does), C(stream),
-    C(hang_stream) (the headers of a stream come, and nothing else), C(cut_stream) (half of one).
+    C(hang_stream) (the headers of a stream come, and nothing else), C(cut_stream) (half of one), C(long_stream) (the rest comes when C(released) is set).
     """
 
     def __init__(self, name: str) -> None:
@@ -94,6 +94,7 @@ class ModelServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def log_message(self, *_args: t.Any) -> None:
                 pass
@@ -128,7 +129,9 @@ class ModelServer:
                         outer.released.wait(DEADLINE_SECONDS)
                         return
                     self.wfile.write(b'data: {"from":"%s"}\n\n' % outer.name.encode())
-                    if behaviour == "stream":
+                    if behaviour == "long_stream":
+                        outer.released.wait(DEADLINE_SECONDS)
+                    if behaviour in ("stream", "long_stream"):
                         self.wfile.write(b"data: [DONE]\n\n")
                     return
                 if behaviour == "hang":

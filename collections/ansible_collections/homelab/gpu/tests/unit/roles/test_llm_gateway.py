@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -169,7 +172,7 @@ def test_a_request_to_a_dead_server_is_sent_again(start: Start, gpu: ModelServer
     gateway = start()
     gpu.server.shutdown()
     gpu.server.server_close()
-    assert [gateway.ask()[1]["x-llm-backend"] for _ in range(3)] == ["cpu"] * 3
+    assert [gateway.ask()[1]["x-llm-backend"] for _attempt in range(3)] == ["cpu"] * 3
 
 
 @needs_haproxy
@@ -219,6 +222,28 @@ def test_a_stream_passes_and_one_that_has_begun_is_not_repeated(start: Start, gp
     gpu.behaviour = "cut_stream"
     assert gateway.ask("c")[2] == 'data: {"from":"gpu"}\n\n'
     assert cpu.asked == []
+
+
+@needs_haproxy
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_soft_stop_lets_streams_end_within_a_bound(start: Start, gpu: ModelServer, ends: bool) -> None:
+    gateway = start(drain_seconds=30 if ends else 1)
+    gpu.behaviour = "long_stream"
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
+    connection.request("POST", "/v1/completions", '{"prompt": "long"}')
+    answer = connection.getresponse()
+    assert answer.readline() == b'data: {"from":"gpu"}\n'
+    gateway.process.send_signal(signal.SIGUSR1)
+    until(lambda: gateway.status_of_port() == 0, "new connections are refused")
+    assert gateway.process.poll() is None
+    if ends:
+        gpu.released.set()
+        assert answer.read().endswith(b"data: [DONE]\n\n")
+        assert gateway.process.wait(60) == 0
+    else:
+        gateway.process.wait(60)
+        assert answer.read() == b"\n"
+    connection.close()
 
 
 @needs_haproxy
@@ -274,6 +299,54 @@ def test_clients_need_one_of_the_keys(start: Start, gpu: ModelServer) -> None:
     assert not any(key in gateway.log.read_text() + (gateway.socket.parent / "haproxy.cfg").read_text() for key in KEYS)
 
 
+class Supervised:
+    """run.sh with a stand-in for haproxy, a script that does something, tells its process id, and does more."""
+
+    def __init__(self, folder: pathlib.Path, first: str, then: str) -> None:
+        self.started = folder / "started"
+        self.started.touch()
+        program = folder / "haproxy"
+        program.write_text(f"#!/bin/sh\n{first}\necho $$ >> {self.started}\n{then}\n")
+        program.chmod(0o755)
+        environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+        self.process = subprocess.Popen(["sh", str(ROLE / "files" / "run.sh"), "the.cfg"], env=environment, stdout=subprocess.PIPE, text=True)
+
+    def child(self, number: int) -> int:
+        """Process id of the haproxy started as the first, second, …"""
+        return int(until(lambda: self.started.read_text().split()[number - 1 : number], f"start number {number}")[0])
+
+
+SOFT_STOP = ("trap 'echo soft; exit 0' USR1", "while :; do sleep 0.05; done")
+
+
+def test_a_killed_haproxy_is_started_again(folder: pathlib.Path) -> None:
+    supervised = Supervised(folder, *SOFT_STOP)
+    for number in (1, 2):
+        os.kill(supervised.child(number), signal.SIGKILL)
+    supervised.child(3)
+    supervised.process.send_signal(signal.SIGUSR1)
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert supervised.process.returncode == 0
+    assert output.count("HAProxy was killed (status 137) and is started again") == 2
+    assert output.endswith("soft\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_each_stop_is_a_soft_one(folder: pathlib.Path, number: signal.Signals) -> None:
+    supervised = Supervised(folder, *SOFT_STOP)
+    supervised.child(1)
+    supervised.process.send_signal(number)
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert (supervised.process.returncode, output) == (0, "soft\n")
+
+
+def test_an_end_of_its_own_is_the_end(folder: pathlib.Path) -> None:
+    supervised = Supervised(folder, 'test "$*" = "-db -f the.cfg" || exit 8', "exit 7")
+    output, _errors = supervised.process.communicate(timeout=60)
+    assert (supervised.process.returncode, output) == (7, "")
+    assert len(supervised.started.read_text().split()) == 1
+
+
 # What Ansible computes for the templates
 PRIVATE: Object = {
     "__llm_gateway_config_name": "llm-gateway-0123456789",
@@ -318,7 +391,7 @@ def test_services_lead_to_the_ports() -> None:
 @pytest.mark.parametrize("template", ["gateway.yml.j2", "check.yml.j2"])
 def test_the_check_has_what_the_gateway_has(template: str) -> None:
     found = objects(template, api_keys=KEYS, tls_secret="certificate", priority_class="high", node_selector={"a": "b"}, tolerations=[{"operator": "Exists"}])
-    (first, *_) = found.values()
+    (first, *_services) = found.values()
     pod = first["spec"] if first["kind"] == "Pod" else first["spec"]["template"]["spec"]
     assert {volume["name"] for volume in pod["volumes"]} == {"config", "run", "keys", "tls"}
     assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {"llm-gateway-keys-01234567", "certificate"}
