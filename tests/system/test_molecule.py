@@ -38,17 +38,9 @@ def test_default(shell: Shell, process_watch: ProcessWatch, first_log: Path) -> 
     assert process_watch.command_lines
 
 
-def test_gpu_node(shell: Shell) -> None:
-    """From a GPU to the slices of its node, on that cluster."""
-    status = shell.stream("molecule", "test", "--scenario-name", "gpu_node", "--destroy", "never")
-    if status != 0:
-        shell.diagnose()
-    assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
-
-
-def test_policies(shell: Shell) -> None:
-    """What quotas, priorities, budgets and autoscalers do, on that cluster."""
-    status = shell.stream("molecule", "test", "--scenario-name", "policies", "--destroy", "never")
+@pytest.mark.parametrize("scenario", ["gpu_node", "policies", "serving"])
+def test_on_that_cluster(shell: Shell, scenario: str) -> None:
+    status = shell.stream("molecule", "test", "--scenario-name", scenario, "--destroy", "never")
     if status != 0:
         shell.diagnose()
     assert status == 0, "the scenario failed: see its output above, and the hosts' journals and the cluster's events after it"
