@@ -14,7 +14,7 @@ description:
     PersistentVolumeClaim if it has configuration and storage.
 options:
   _input:
-    description: The rows, as O(homelab.gpu.inference_service#role:inference_service_services).
+    description: The rows, as O(homelab.gpu.inference_service#role:main:inference_service_services).
     type: list
     elements: dict
     required: true
