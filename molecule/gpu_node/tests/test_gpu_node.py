@@ -59,6 +59,8 @@ def test_slices_hold_pods_and_no_more() -> None:
     running = lab.wait("four pods run", lambda: len(lab.users("Running")) == 4 and lab.users("Running"))
     (waiting,) = lab.users("Pending")
     assert "Insufficient nvidia.com/gpu" in waiting["status"]["conditions"][0]["message"]
+    told = lab.succeeds(lab.playbook("playbooks/status.yml")).text
+    assert re.search(rf"default/{waiting['metadata']['name']}, for \S+: .*Insufficient nvidia.com/gpu", told), told
     told = {re.findall(r"GPU-[0-9a-f-]{36}", lab.wait("it tells its GPU", lambda pod=pod: lab.log(pod)))[0] for pod in running}
     assert told == set(re.findall(r"GPU-[0-9a-f-]{36}", lab.on_host("nvidia-smi -L")))
     assert "in use: there is none to try" in lab.verify().text

@@ -102,8 +102,9 @@ _value:
       type: list
       elements: str
     pending_pods:
-      description: Pods that no node has taken.
-      type: int
+      description: Pods that no node has taken, each with C(namespace), C(name), C(age_seconds) and C(why), the scheduler's words.
+      type: list
+      elements: dict
     metrics:
       description: Whether usage is known.
       type: bool

@@ -131,6 +131,18 @@ def _workload(workload: Object, now: datetime) -> dict[str, t.Any]:
     }
 
 
+def _waiting(pod: Object, now: datetime) -> dict[str, t.Any]:
+    """A pod without a node, and the scheduler's words for why."""
+    metadata = pod["metadata"]
+    scheduled = _conditions(pod).get("PodScheduled") or {}
+    return {
+        "namespace": metadata.get("namespace"),
+        "name": metadata["name"],
+        "age_seconds": age_seconds(metadata.get("creationTimestamp"), now),
+        "why": scheduled.get("message") or scheduled.get("reason") or "the scheduler has not looked at it yet",
+    }
+
+
 def summarise(
     nodes: t.Sequence[Object],
     pods: t.Sequence[Object],
@@ -141,11 +153,16 @@ def summarise(
     now: datetime,
 ) -> dict[str, t.Any]:
     """C(metrics) is None where nothing measures usage; that alone is no problem."""
-    running: dict[str | None, int] = {}
+    running: dict[str, int] = {}
+    waiting = []
     for pod in pods:
         if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             where = (pod.get("spec") or {}).get("nodeName")
-            running[where] = running.get(where, 0) + 1
+            if where:
+                running[where] = running.get(where, 0) + 1
+            else:
+                waiting.append(_waiting(pod, now))
+    waiting.sort(key=lambda pod: (pod["namespace"] or "", pod["name"]))
     usage = {_name(entry): entry.get("usage") for entry in metrics or []}
     described_nodes = [_node(node, running.get(_name(node), 0), usage.get(_name(node)), now) for node in nodes]
     # Servers first: a reader looks for them there.
@@ -162,7 +179,7 @@ def summarise(
         "versions": sorted({node["version"] for node in described_nodes if node["version"]}),
         "healthy": not problems,
         "problems": problems,
-        "pending_pods": running.get(None, 0),
+        "pending_pods": waiting,
         "metrics": metrics is not None,
         "nodes": described_nodes,
         "workloads": described_workloads,

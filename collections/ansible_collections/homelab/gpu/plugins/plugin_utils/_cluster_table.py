@@ -14,6 +14,7 @@ from ansible_collections.homelab.gpu.plugins.plugin_utils._text_table import col
 __all__ = ["render"]
 
 _GIB = 2**30
+_MOST_PENDING = 20
 
 
 def _cores(usage: dict[str, t.Any]) -> str:
@@ -70,6 +71,13 @@ def _workloads(workloads: list[dict[str, t.Any]]) -> list[str]:
     return ["", *columns(rows, right=(3,))] if workloads else []
 
 
+def _pending(pods: list[dict[str, t.Any]]) -> list[str]:
+    lines = [f"  {pod['namespace']}/{pod['name']}, for {human_age(pod['age_seconds'])}: {pod['why']}" for pod in pods[:_MOST_PENDING]]
+    if len(pods) > _MOST_PENDING:
+        lines.append(f"  and {len(pods) - _MOST_PENDING} more")
+    return ["", "Pods that wait for a node:", *lines] if pods else []
+
+
 def _verdict(summary: dict[str, t.Any]) -> str:
     nodes, workloads = summary["nodes"], summary["workloads"]
     ready = sum(node["ready"] for node in nodes)
@@ -84,10 +92,8 @@ def render(summary: dict[str, t.Any]) -> str:
     lines += _nodes(summary["nodes"])
     lines += _marks(summary["nodes"])
     lines += _workloads(summary["workloads"])
+    lines += _pending(summary["pending_pods"])
     notes = []
-    if summary["pending_pods"]:
-        count = summary["pending_pods"]
-        notes.append(f"{count} pod{'' if count == 1 else 's'} wait{'s' if count == 1 else ''} for a node.")
     if not summary["metrics"]:
         notes.append("No CPU and memory usage: metrics.k8s.io is not served.")
     if len(summary["versions"]) > 1:

@@ -242,10 +242,20 @@ def test_table_of_a_healthy_cluster():
 
 
 def test_table_of_an_unhealthy_cluster_ends_with_problems_and_verdict():
-    lines = cluster_table(summary(node("a"), node("b", ready="False"), pods=[pod(None, "Pending")])).splitlines()
-    assert lines[-8:] == [
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."}
+    fifth = {
+        "metadata": {"name": "vllm-5", "namespace": "ml", "creationTimestamp": "2026-11-22T09:59:00Z"},
+        "status": {"phase": "Pending", "conditions": [unscheduled]},
+    }
+    new = {"metadata": {"name": "batch", "namespace": "ml"}, "status": {"phase": "Pending"}}
+    found = summary(node("a"), node("b", ready="False"), pods=[fifth, new, pod("a")])
+    assert [(one["name"], one["age_seconds"]) for one in found["pending_pods"]] == [("batch", None), ("vllm-5", 60)]
+    lines = cluster_table(found).splitlines()
+    assert lines[-10:] == [
+        "Pods that wait for a node:",
+        "  ml/batch, for -: the scheduler has not looked at it yet",
+        "  ml/vllm-5, for 60s: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
         "",
-        "1 pod waits for a node.",
         "No CPU and memory usage: metrics.k8s.io is not served.",
         "",
         "Problems:",
@@ -253,6 +263,14 @@ def test_table_of_an_unhealthy_cluster_ends_with_problems_and_verdict():
         "",
         "UNHEALTHY: 1 of 2 nodes are Ready, 0 of 0 workloads are available",
     ]
+
+
+def test_table_shows_some_of_many_pods_that_wait():
+    many = [{"metadata": {"name": f"p{number:02}", "namespace": "ml"}, "status": {"phase": "Pending"}} for number in range(25)]
+    text = cluster_table(summary(node(), pods=many))
+    assert "p19" in text
+    assert "p20" not in text
+    assert "  and 5 more" in text
 
 
 def test_table_of_nothing():
