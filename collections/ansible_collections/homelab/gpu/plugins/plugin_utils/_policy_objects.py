@@ -47,7 +47,8 @@ def objects(settings: Object) -> list[Object]:
     whole = completed(settings)
     namespace = whole["namespace"]
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": dict(_SHARED)}},
+        # Others make it, too, so nothing is said of it but that it is there
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         *(_priority_class(one, namespace) for one in whole["priority_classes"]),
         *_quota(whole["quota"], namespace),
         *_limits(whole["limits"], namespace),

@@ -36,7 +36,9 @@ def made() -> dict[str, list[Object]]:
 def test_examples_are_free_of_problems_and_valid_by_kubernetes_schemas(made: dict[str, list[Object]], name: str) -> None:
     assert [one for one in made[name] if isinstance(one, str)] == []
     expect_valid(made[name])
-    assert all(one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "homelab-gpu" for one in made[name])
+    namespace, *others = made[name]
+    assert namespace == {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["metadata"]["name"]}}
+    assert all(one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "homelab-gpu" for one in others)
 
 
 def test_nothing_but_a_namespace_by_default() -> None:
