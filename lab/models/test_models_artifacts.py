@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.homelab.gpu.plugins.module_utils._artifacts import check_lock, select
+from lab.gateway import image as haproxy
 from lab.models import artifacts, python_base
 from lab.models.ollama import image as ollama
 from lab.models.vllm_standin import image as vllm
@@ -21,10 +22,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOMELAB_GPU_CACHE", str(tmp_path))
     folder = tmp_path / "images"
     folder.mkdir()
-    for name in (ollama.ARCHIVE, ollama.STORE, vllm.ARCHIVE):
+    for name in (ollama.ARCHIVE, ollama.STORE, vllm.ARCHIVE, haproxy.ARCHIVE):
         (folder / name).write_text(name)
     monkeypatch.setattr(ollama, "build", lambda: (folder / ollama.ARCHIVE, folder / ollama.STORE))
     monkeypatch.setattr(vllm, "build", lambda: folder / vllm.ARCHIVE)
+    monkeypatch.setattr(haproxy, "build", lambda: folder / haproxy.ARCHIVE)
     return folder
 
 
@@ -32,17 +34,22 @@ def test_product_takes_the_lock_file(cache: Path) -> None:
     path = artifacts.build()
     assert path == artifacts.lock_path()
     entries = check_lock(yaml.safe_load(path.read_text()))
-    assert [(entry["name"], entry["kind"]) for entry in entries] == [("ollama", "images"), ("vllm", "images"), ("homelab-tiny", "bundle")]
-    chosen, missing = select(entries, version="", images=["ollama", "vllm"], arch=entries[0]["arch"], binary="")
-    assert ([entry["filename"] for entry in chosen], missing) == ([ollama.ARCHIVE, vllm.ARCHIVE], [])
+    assert [(entry["name"], entry["kind"]) for entry in entries] == [
+        ("ollama", "images"),
+        ("vllm", "images"),
+        ("haproxy", "images"),
+        ("homelab-tiny", "bundle"),
+    ]
+    chosen, missing = select(entries, version="", images=["ollama", "vllm", "haproxy"], arch=entries[0]["arch"], binary="")
+    assert ([entry["filename"] for entry in chosen], missing) == ([ollama.ARCHIVE, vllm.ARCHIVE, haproxy.ARCHIVE], [])
 
 
 def test_each_part_enters_the_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [artifacts.lock_path().name]
-    for part in (ollama, vllm):
+    for part in (ollama, vllm, haproxy):
         monkeypatch.setattr(part, "key", lambda: "0" * 16)
         names.append(artifacts.lock_path().name)
-    assert len(set(names)) == 3
+    assert len(set(names)) == 4
 
 
 def test_command(cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
