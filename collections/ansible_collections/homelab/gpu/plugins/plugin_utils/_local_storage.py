@@ -78,7 +78,8 @@ def _problems(where: str, given: Object, nodes: Object) -> t.Iterator[str]:
     if not isinstance(volume["name"], str) or not _NAME.fullmatch(volume["name"]):
         yield f"{where}.name is {volume['name']!r}: write small letters, digits and dashes, at most 63"
     if volume["host"] not in nodes:
-        yield f"{where}.host is {volume['host']!r}, which is no host of this run: use one of {', '.join(sorted(nodes))}{suggestion(str(volume['host']), tuple(nodes))}"
+        known = f"{', '.join(sorted(nodes))}{suggestion(str(volume['host']), tuple(nodes))}"
+        yield f"{where}.host is {volume['host']!r}, which is no host of this run: use one of {known}"
     path = volume["path"]
     if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or path.strip("/") == "":
         yield f"{where}.path is {path!r}: give an absolute path below /"
@@ -121,9 +122,7 @@ def _volume(volume: Object, node: str, storage_class: str) -> t.Iterator[dict[st
         "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": storage_class,
         "local": {"path": volume["path"]},
-        "nodeAffinity": {
-            "required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}
-        },
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}},
     }
     if claim:
         # Kept for it, whoever asks first
