@@ -79,7 +79,7 @@ def _problems(where: str, given: Object, nodes: Object) -> t.Iterator[str]:
         yield f"{where}.name is {volume['name']!r}: write small letters, digits and dashes, at most 63"
     if volume["host"] not in nodes:
         known = f"{', '.join(sorted(nodes))}{suggestion(str(volume['host']), tuple(nodes))}"
-        yield f"{where}.host is {volume['host']!r}, which is no host of this run: use one of {known}"
+        yield f"{where}.host is {volume['host']!r}, which is no host of the inventory: use one of {known}"
     path = volume["path"]
     if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or path.strip("/") == "":
         yield f"{where}.path is {path!r}: give an absolute path below /"
