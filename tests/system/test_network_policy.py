@@ -105,6 +105,18 @@ class Cluster:
     def execute(self, client: str, command: str) -> str:
         return kubectl("exec", "-n", self.clients[client], client, "--", "sh", "-c", command)
 
+    def wait_for(self, client: str) -> None:
+        """A kubelet that has just started does not know its pods yet."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self.execute(client, "true")
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
     def reached(self, client: str) -> set[str]:
         # An HTTP error is an answer, too: fetch then ends with 22
         script = "".join(f"({probe}) >/dev/null 2>&1; case $? in 0|22) echo {name};; esac & " for name, probe in self.probes.items())
@@ -245,4 +257,5 @@ def test_policies_outlive_the_nodes_service(cluster: Cluster) -> None:
         cluster.allow_in({"ports": [{"port": 8081}]})
     finally:
         on_host(NODE, "systemctl", "start", "k3s-agent")
+    cluster.wait_for("near")
     cluster.expect(*cluster.clients, reach=ELSEWHERE | {"admin"})

@@ -42,7 +42,8 @@ _value:
   description:
     - What the role's template needs, among it C(arguments) and C(environment) of the container, C(gpu_memory_utilization), C(strategy), C(affinity), and
       C(messages), what a person should know.
-    - With O(tell_problems=true), either all of these and an empty C(problem), or C(problem) alone, with a line for each.
+    - With O(tell_problems=true), either all of these and an empty C(problem), or C(problem), with a line for each, and C(of_nodes), whether the settings are
+      right and only the nodes, as they are, cannot run it.
   type: dict
 """
 
@@ -52,7 +53,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
-from ansible_collections.homelab.gpu.plugins.plugin_utils._vllm_plan import plan
+from ansible_collections.homelab.gpu.plugins.plugin_utils._vllm_plan import NodesProblem, plan
 
 
 def vllm_plan(
@@ -62,7 +63,7 @@ def vllm_plan(
         return {**plan(settings, list(nodes), skus), **({"problem": ""} if tell_problems else {})}
     except InputError as error:
         if tell_problems:
-            return {"problem": str(error)}
+            return {"problem": str(error), "of_nodes": isinstance(error, NodesProblem)}
         raise AnsibleFilterError(str(error)) from error
 
 

@@ -29,7 +29,7 @@ from ansible_collections.homelab.gpu.plugins.plugin_utils._vllm_memory import (
     parameters_of,
 )
 
-__all__ = ["plan"]
+__all__ = ["NodesProblem", "plan"]
 
 Object = t.Mapping[str, t.Any]
 
@@ -71,6 +71,10 @@ AFTER_SHUTDOWN_SECONDS = 5
 """What vLLM takes to end after its last request."""
 STARTUP_PERIOD_SECONDS = 5
 CACHE = "/cache"
+
+
+class NodesProblem(InputError):
+    """The settings are right, but the nodes, as they are, cannot run it."""
 
 
 def plan(given: Object, nodes: t.Sequence[Object], skus: t.Sequence[Object] | None = None) -> dict[str, t.Any]:
@@ -117,7 +121,10 @@ def plan(given: Object, nodes: t.Sequence[Object], skus: t.Sequence[Object] | No
     settings.number("gpu_memory_utilization", 0.01, 1, none=True)
     settings.finish()
 
-    fraction, rule, slots = (None, None, None) if not gpus else _on_gpus(settings, nodes, merged(skus), need, messages)
+    try:
+        fraction, rule, slots = (None, None, None) if not gpus else _on_gpus(settings, nodes, merged(skus), need, messages)
+    except InputError as error:
+        raise NodesProblem(str(error)) from error
     made["gpu_memory_utilization"] = fraction
     made["affinity"] = with_node_rule(affinity, rule)
     made["strategy"] = _strategy(settings, slots, int(1 if made["replicas"] is None else made["replicas"]) * int(gpus), int(gpus))

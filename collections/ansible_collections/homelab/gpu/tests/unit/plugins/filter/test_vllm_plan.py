@@ -262,6 +262,13 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert vllm_plan(settings, NODES, tell_problems=True)["problem"] == ""
 
 
+def test_what_nodes_cannot_run_is_told_apart_from_bad_input() -> None:
+    """In check mode nodes have not got what the same run would give them."""
+    settings = role().settings
+    assert vllm_plan(settings, [], tell_problems=True)["of_nodes"]
+    assert not vllm_plan({**settings, "port": 0}, [], tell_problems=True)["of_nodes"]
+
+
 def test_number_of_pods_can_be_left_to_an_autoscaler() -> None:
     assert role().objects()["Deployment vllm"]["spec"]["replicas"] == 1
     assert "replicas" not in role(vllm_replicas=None).objects()["Deployment vllm"]["spec"]
