@@ -25,7 +25,7 @@ def url() -> str:
 
 
 def _module(name: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "true", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     command = ["ansible", "localhost", "--connection=local", f"--module-name=homelab.gpu.{name}", f"--args={json.dumps(arguments)}"]
     return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
