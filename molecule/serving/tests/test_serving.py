@@ -55,7 +55,7 @@ def test_gpu_backend_is_killed() -> None:
         fault = watch.now()
         signal_vllm("KILL")
         watch.wait_for("cpu", since=fault)
-        watch.wait_for("gpu", since=fault)
+        watch.wait_for("gpu", since=watch.now())
     figures("GPU backend killed", watch, fault)
     assert (watch.failures, watch.empty) == (0, 0), watch.told
 
@@ -66,7 +66,7 @@ def test_gpu_backend_hangs_as_a_whole() -> None:
         signal_vllm("STOP")
         watch.wait_for("cpu", since=fault)
         signal_vllm("CONT")
-        watch.wait_for("gpu", since=fault)
+        watch.wait_for("gpu", since=watch.now())
     figures("GPU backend stopped", watch, fault)
     assert (watch.failures, watch.empty) == (0, 0), watch.told
 
@@ -77,7 +77,7 @@ def test_gpu_backend_hangs_and_says_that_it_is_healthy() -> None:
         signal_vllm("STOP", "[V]LLM::EngineCore")
         watch.wait_for("cpu", since=fault)
         signal_vllm("CONT")
-        watch.wait_for("gpu", since=fault)
+        watch.wait_for("gpu", since=watch.now())
     figures("engine stopped, /health 200", watch, fault)
     assert (watch.failures, watch.empty) == (0, 0), watch.told
 
@@ -90,7 +90,7 @@ def test_gpu_pod_is_evicted_in_order() -> None:
         lab.kubectl("drain", lab.HOST, "--pod-selector=app=vllm-server", "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=60s")
         watch.wait_for("cpu", since=fault)
         lab.kubectl("uncordon", lab.HOST)
-        watch.wait_for("gpu", since=fault)
+        watch.wait_for("gpu", since=watch.now())
     figures("GPU pod evicted", watch, fault)
     assert (watch.failures, watch.empty) == (0, 0), watch.told
     assert before["metadata"]["uid"] not in {pod["metadata"]["uid"] for pod in pods("vllm-server")}
