@@ -26,7 +26,8 @@ from lab.models.vllm_standin.program import options
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 ENGINE = """
-import json, os, socket, sys, threading
+import ctypes, json, os, socket, sys, threading
+ctypes.CDLL(None).prctl(1, 9)  # With its parent, as the real one
 address, ready, given = "\\0" + sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 listener = socket.socket(socket.AF_UNIX); listener.bind(address); listener.listen(64)
 os.write(ready, b"1"); os.close(ready)
@@ -121,6 +122,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             os.kill(server.engine(), signal.SIGCONT)
         server.process.kill()
         server.process.wait()
+        # No engine outlives its server
+        server.until(lambda: subprocess.run(["pgrep", "-f", str(tmp_path / "engine.py")], stdout=subprocess.DEVNULL, check=False).returncode == 1)
 
 
 class InFlight:
