@@ -66,7 +66,11 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._process = _module("endpoint_watch", self._options)
-        self._wait("the watch asks", lambda: len(self._seen()) >= 5)
+        try:
+            self._wait("the watch asks", lambda: len(self._seen()) >= 5)
+        except AssertionError:
+            self._process.kill()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

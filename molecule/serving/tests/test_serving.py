@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,9 +135,27 @@ def test_who_may_reach_the_fallback() -> None:
         lab.kubectl("delete", "pod", "stranger", "--now")
 
 
-def test_the_fallback_never_opens_the_gpu() -> None:
-    (ollama,) = pods("ollama")
-    environment = {variable["name"]: variable.get("value") for variable in ollama["spec"]["containers"][0]["env"]}
-    assert environment["NVIDIA_VISIBLE_DEVICES"] == "void"
-    opened = lab.on_host("ls -l /proc/*/fd/* 2>/dev/null | grep /dev/nvidia || true", ollama["spec"]["nodeName"])
-    assert opened == ""
+def devices_of(name: str, environment: dict[str, str]) -> str:
+    """What NVIDIA's runtime gives a container with this environment on the node with the GPU."""
+    container = {
+        "name": "looks",
+        "image": pods("ollama")[0]["spec"]["containers"][0]["image"],
+        "command": ["sh", "-c", "test -e /dev/nvidia0 && echo gpu || echo none"],
+        "env": [{"name": variable, "value": value} for variable, value in environment.items()],
+    }
+    spec = {"nodeName": lab.HOST, "runtimeClassName": "nvidia", "restartPolicy": "Never", "tolerations": [{"operator": "Exists"}], "containers": [container]}
+    lab.kubectl("create", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}))
+    try:
+        lab.wait("it has looked", lambda: lab.read("pod", name)["status"]["phase"] == "Succeeded")
+        return lab.kubectl("logs", name).strip()
+    finally:
+        lab.kubectl("delete", "pod", name, "--now")
+
+
+def test_the_fallback_is_given_no_gpu() -> None:
+    spec = pods("ollama")[0]["spec"]
+    assert "runtimeClassName" not in spec
+    environment = {variable["name"]: variable["value"] for variable in spec["containers"][0]["env"] if "value" in variable}
+    # Even where NVIDIA's runtime is the default one
+    assert devices_of("fallback", environment) == "none"
+    assert devices_of("anybody", {"NVIDIA_VISIBLE_DEVICES": "all"}) == "gpu", "nothing was shown"

@@ -12,6 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.homelab.gpu.plugins.module_utils._errors import InputError
+from ansible_collections.homelab.gpu.plugins.module_utils._image_references import full_reference
 from ansible_collections.homelab.gpu.plugins.module_utils._node_settings import SettingError, parse_taint
 from ansible_collections.homelab.gpu.plugins.module_utils._quantity import QuantityError, quantity
 
@@ -22,11 +23,18 @@ Object = t.Mapping[str, t.Any]
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_IMAGE = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
 _SECRET_KEY = re.compile(r"[A-Za-z0-9._-]+")
 SOURCES = ("claim", "host_path", "image")
 GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared")
 LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def _is_image(text: str) -> bool:
+    try:
+        full_reference(text)
+    except InputError:
+        return False
+    return True
 
 
 class Settings:
@@ -71,7 +79,7 @@ class Settings:
 
     def image(self, option: str) -> str:
         value = str(self[option] or "")
-        if not _IMAGE.fullmatch(value):
+        if not _is_image(value):
             self.refuse(option, "name an image as registry/repository:tag")
         elif ":" not in value.rpartition("/")[2] or value.endswith(":latest"):
             self.refuse(option, "give it a version's tag, so that a restart cannot bring another version")
@@ -121,7 +129,7 @@ class Settings:
             if not isinstance(place, str) or not _NAME.fullmatch(place):
                 self.refuse(option, "claim has to be the name of a PersistentVolumeClaim in the namespace")
             return {"persistentVolumeClaim": {"claimName": place, **({"readOnly": True} if read_only else {})}}
-        if not isinstance(place, str) or not _IMAGE.fullmatch(place):
+        if not isinstance(place, str) or not _is_image(place):
             self.refuse(option, "image has to be registry/repository:tag")
         return {"image": {"reference": place, "pullPolicy": "IfNotPresent"}}
 
